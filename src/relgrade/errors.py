@@ -1,0 +1,107 @@
+"""Every error relgrade raises on purpose, as one tree.
+
+    RelgradeError
+    |-- InvalidInput        (ValueError)   an argument of a public function: a query, a document, a policy
+    |-- InvalidSettings     (ValueError)   a settings file or field
+    |-- InvalidData         (ValueError)   a line or file of pairs; carries the path and the line number
+    |-- SplitLeak           (ValueError)   a query or document stands in two splits
+    |-- MissingExtra        (ImportError)  an optional dependency; carries the pip line
+    |-- BundleError         (Exception)    a bundle that must not be loaded
+    |   |-- BundleIncomplete               a file that the bundle lists is not there
+    |   |-- BundleCorrupt                  a file whose bytes are not those that were hashed
+    |   |-- BundleTooNew                   written by a newer relgrade
+    |   `-- UnsafeBundle                   pickle or other code where weights belong
+    |-- GradingError        (Exception)    the model gave no usable logit; carries the index of the document
+    |-- TrainingError       (Exception)    training cannot start or go on
+    `-- ParityError         (Exception)    an exported model does not judge as the trained one does
+
+A message says what was found, what was expected and what to do. Catching `RelgradeError` catches them all.
+"""
+
+from pathlib import Path
+
+
+class RelgradeError(Exception):
+    """Base of every error in this package."""
+
+
+class InvalidInput(RelgradeError, ValueError):
+    """An argument is of the wrong type, empty, or out of range."""
+
+
+class InvalidSettings(RelgradeError, ValueError):
+    """A setting is unknown, of the wrong type, out of range, or contradicts another."""
+
+
+class InvalidData(RelgradeError, ValueError):
+    """A file, or one line of it, cannot be read as pairs.
+
+    Attributes:
+        path: the file, or None when the data did not come from one.
+        line: line number counted from 1, or None when the whole file is meant.
+    """
+
+    def __init__(self, message: str, *, path: Path | str | None = None, line: int | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self.line = line
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(place + message)
+
+
+class SplitLeak(RelgradeError, ValueError):
+    """The same query, or the same or nearly the same document, stands in two splits."""
+
+
+class MissingExtra(RelgradeError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: the distribution that could not be imported.
+        extra: the extra of relgrade that brings it.
+        purpose: what it is needed for, as the end of "is needed to ...".
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is needed to {purpose} and is not installed; run: pip install 'relgrade[{extra}]'")
+
+
+class BundleError(RelgradeError):
+    """A bundle cannot or must not be loaded."""
+
+
+class BundleIncomplete(BundleError):
+    """A file that `bundle.json` lists, or `bundle.json` itself, is not there."""
+
+
+class BundleCorrupt(BundleError):
+    """A file of the bundle does not have the bytes that were hashed when it was written."""
+
+
+class BundleTooNew(BundleError):
+    """The bundle was written in a schema newer than this relgrade reads."""
+
+
+class UnsafeBundle(BundleError):
+    """The bundle holds pickled data or another format that can run code on loading."""
+
+
+class GradingError(RelgradeError):
+    """The model returned no usable number for a document: an error, never a verdict.
+
+    Attributes:
+        index: position of the document in the call, counted from 0.
+    """
+
+    def __init__(self, message: str, *, index: int) -> None:
+        self.index = index
+        super().__init__(message)
+
+
+class TrainingError(RelgradeError):
+    """Training cannot start or cannot go on; the message names the last good checkpoint where there is one."""
+
+
+class ParityError(RelgradeError):
+    """An exported graph differs from the trained model, or its verdicts flip, by more than is allowed."""

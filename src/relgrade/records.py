@@ -1,0 +1,147 @@
+"""The records that travel between steps: frozen, small, and free of behaviour beyond their own fields.
+
+They know nothing of files, models or frameworks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, overload
+
+from relgrade.errors import InvalidInput
+
+NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A passage to be judged. Only `text` and `title` reach the model; `id` and `metadata` are the caller's."""
+
+    text: str
+    title: str | None = None
+    id: str | None = None
+    metadata: Mapping[str, Any] = NO_FIELDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One query with one document, labelled or not: a row of the files that the steps hand on."""
+
+    query_id: str
+    query: str
+    doc_id: str
+    document: str  # the text the model reads; a known title is its first line, "title: ..."
+    label: float | None = None  # P(relevant) in [0, 1]: 0 or 1 from people, between them from a teacher, None unknown
+    split: str | None = None  # "train", "calibration" or "test"
+    source: str | None = None  # collection the pair came from; caps, slices and balance work by it
+    fields: Mapping[str, Any] = NO_FIELDS  # everything else the row held, kept as it was
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What the shipped graph says about a pair. Calibration and evaluation read these, never a model."""
+
+    query_id: str
+    doc_id: str
+    logit: float  # log-odds before calibration
+    label: float | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A verdict on one document. It does not depend on the other documents of the call."""
+
+    index: int  # position of the document in the call, from 0
+    logit: float  # raw log-odds of the model, before calibration
+    probability: float  # calibrated P(relevant) in [0, 1]
+    relevant: bool  # probability >= threshold of the operating point
+    operating_point: str  # name of the point that decided
+    truncated: bool  # True when the model did not read the whole document
+    windows: int  # pieces the document was read in; 0 for a document without text
+    id: str | None = None  # the caller's id of the document
+    document: Any = field(default=None, repr=False, compare=False)  # the caller's own object, untouched
+
+
+@dataclass(frozen=True, slots=True)
+class GradedList(Sequence[Grade]):
+    """The grades of one query's documents, in the order of the call unless a method says otherwise."""
+
+    query: str
+    grades: tuple[Grade, ...]
+    operating_point: "OperatingPoint"
+    bundle_hash: str  # sha256 of the bundle's manifest: which grader said so
+
+    @overload
+    def __getitem__(self, position: int) -> Grade: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[Grade, ...]: ...
+    def __getitem__(self, position: int | slice) -> Grade | tuple[Grade, ...]:
+        return self.grades[position]
+
+    def __len__(self) -> int:
+        return len(self.grades)
+
+    def __iter__(self) -> Iterator[Grade]:
+        return iter(self.grades)
+
+    @property
+    def documents(self) -> list[Any]:
+        """The caller's own objects, in the order of the grades."""
+        return [grade.document for grade in self.grades]
+
+    @property
+    def any_relevant(self) -> bool:
+        """False when nothing in the list was judged relevant: the retrieval has failed."""
+        return any(grade.relevant for grade in self.grades)
+
+    def ranked(self) -> "GradedList":
+        """The same grades by falling logit; ties keep the order of the call."""
+        ordered = tuple(sorted(self.grades, key=lambda grade: -grade.logit))
+        return GradedList(self.query, ordered, self.operating_point, self.bundle_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """A threshold and the evidence for it. A document is kept when probability >= threshold."""
+
+    name: str
+    threshold: float  # calibrated probability in [0, 1]
+    evidence: Mapping[str, Any] = NO_FIELDS  # JSON: how it was chosen, on how many queries and pairs, what it reached
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.threshold <= 1.0:
+            raise InvalidInput(f"a threshold is a probability in [0, 1], got {self.threshold!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """probability = sigmoid(slope * logit + intercept), computed in float64. Slope 1, intercept 0 changes nothing."""
+
+    method: str = "identity"  # "identity" or "platt"
+    slope: float = 1.0
+    intercept: float = 0.0
+    evidence: Mapping[str, Any] = NO_FIELDS  # JSON: queries and pairs it was fitted on, log loss before and after
+
+    def __post_init__(self) -> None:
+        if not self.slope > 0.0:
+            raise InvalidInput(f"a calibration must keep the order of logits: slope > 0, got {self.slope!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepPolicy:
+    """What `Grader.filter` keeps beyond the verdicts. Limits win over `min_keep`."""
+
+    min_keep: int = 0  # keep at least this many, the best of the rejected ones fill up
+    max_keep: int | None = None  # keep at most this many, the best
+    max_tokens: int | None = None  # keep at most this many model tokens of text in all, the best first
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("min_keep", 0), ("max_keep", 1), ("max_tokens", 1)):
+            value = getattr(self, name)
+            if value is None and name != "min_keep":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+                raise InvalidInput(f"KeepPolicy.{name} must be a whole number >= {lowest}, got {value!r}")
+        if self.max_keep is not None and self.max_keep < self.min_keep:
+            raise InvalidInput(f"KeepPolicy.max_keep ({self.max_keep}) is below min_keep ({self.min_keep})")

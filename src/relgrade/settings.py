@@ -1,0 +1,242 @@
+"""One small frozen dataclass per step of a recipe, checked on creation, read from one TOML file.
+
+A table of the file is a dataclass here, a key is a field; an unknown key or a wrong type is an error that names the
+file. Nothing is read from the environment.
+"""
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from relgrade.errors import InvalidSettings
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidSettings(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """One collection of labelled pairs."""
+
+    name: str  # used in caps, slices and the model card
+    path: str  # jsonl, csv, parquet, a BEIR folder; relative paths are resolved by `Recipe.read`
+    split: str | None = None  # take only rows of this split, None takes all
+    max_pairs: int | None = None  # cap, whole queries drawn with the recipe's seed
+    rubric: str = "answer-bearing"  # what a label means here
+    licence: str = "unknown"  # for the card
+
+    def __post_init__(self) -> None:
+        _require(self.max_pairs is None or self.max_pairs > 0, f"sources.max_pairs must be > 0, got {self.max_pairs}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSettings:
+    """Shares of the queries; what is left trains. Rows that name a split of their own keep it."""
+
+    validation: float = 0.1  # early stopping and the choice between models
+    calibration: float = 0.1  # probability and operating point
+    test: float = 0.0  # report; 0 when the test pairs live in files of their own
+    near_duplicate: float = 0.9  # Jaccard similarity of word 5-grams from which two documents count as the same
+    on_leak: Literal["report", "drop", "raise"] = "report"  # drop removes the training rows that leak
+
+    def __post_init__(self) -> None:
+        shares = (self.validation, self.calibration, self.test)
+        _require(
+            all(0.0 <= share < 1.0 for share in shares) and sum(shares) < 1.0,
+            f"split shares {shares} leave nothing to train on",
+        )
+        _require(
+            0.0 < self.near_duplicate <= 1.0, f"splits.near_duplicate must be in (0, 1], got {self.near_duplicate}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceSettings:
+    """What is done about class imbalance, in the training split only."""
+
+    method: Literal["none", "class-weights", "oversample", "undersample"] = "none"
+    negatives_per_positive: float = 1.0  # target ratio of the resampled split, or of the weighted loss
+
+    def __post_init__(self) -> None:
+        _require(self.negatives_per_positive > 0, "balance.negatives_per_positive must be > 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentSettings:
+    """The model to train."""
+
+    architecture: Literal["cross-encoder", "interaction"] = "cross-encoder"
+    base: str = "sentence-transformers/all-MiniLM-L6-v2"  # Hub id, or a local folder
+    revision: str | None = None  # commit of the Hub id; ignored for a folder
+    max_tokens: int = 256  # cross-encoder: whole pair; interaction: one window of a document
+    max_query_tokens: int = 64  # tokens of the query that are read
+    max_windows: int = 8  # interaction: windows of a document that are read
+    n_labels: Literal[1, 2] = 1  # cross-encoder: logits of the head; two are folded at export
+    template: Literal["pair", "pass-fail"] = "pair"  # cross-encoder: two segments, or the paper's prompt for decoders
+    train_encoder: bool = True  # False freezes the backbone and trains the head
+    n_joint_layers: int = 0  # interaction: top layers in which the query reads the document
+    hidden: int = 64  # interaction: width of the head
+    dropout: float = 0.1  # head only
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens >= 16, f"student.max_tokens must be >= 16, got {self.max_tokens}")
+        _require(self.max_query_tokens >= 4, f"student.max_query_tokens must be >= 4, got {self.max_query_tokens}")
+        _require(
+            self.architecture == "interaction" or self.max_query_tokens < self.max_tokens - 3,
+            f"student.max_query_tokens ({self.max_query_tokens}) leaves no room for a document in max_tokens ({self.max_tokens})",
+        )
+        _require(0.0 <= self.dropout < 1.0, f"student.dropout must be in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """The optimisation."""
+
+    loss: Literal["binary-cross-entropy", "listwise"] = "binary-cross-entropy"
+    epochs: float = 1.0
+    max_steps: int = -1  # -1: decided by epochs
+    batch_tokens: int = 4096  # padded tokens of one forward pass
+    batch_pairs: int = 32  # pairs of one forward pass, at most
+    accumulation: int = 1  # forward passes of one optimiser step
+    learning_rate: float = 2e-5  # peak
+    head_learning_rate: float | None = None  # peak for the new layers; None: the same
+    floor: float = 0.1  # last learning rate as a share of the peak (cosine)
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    label_smoothing: float = 0.0
+    bf16: Literal["auto", "on", "off"] = "auto"  # auto: where the hardware has it
+    checkpoint_steps: int = 200  # optimiser steps between checkpoints and validations
+    keep_checkpoints: int = 2
+    patience: int = 5  # validations without gain before training stops
+    metric: str = "average_precision"  # macro-averaged over the sources of the validation queries
+
+    def __post_init__(self) -> None:
+        for name in (
+            "batch_tokens",
+            "batch_pairs",
+            "accumulation",
+            "learning_rate",
+            "checkpoint_steps",
+            "patience",
+            "max_gradient_norm",
+        ):
+            _require(getattr(self, name) > 0, f"training.{name} must be > 0, got {getattr(self, name)}")
+        _require(self.epochs > 0 or self.max_steps > 0, "training needs epochs > 0 or max_steps > 0")
+        for name in ("floor", "warmup", "label_smoothing"):
+            _require(0.0 <= getattr(self, name) <= 1.0, f"training.{name} must be in [0, 1], got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings:
+    """Graphs and what they may lose."""
+
+    max_logit_error: float = 1e-4  # torch against ONNX fp32, absolute
+    max_verdict_flips: float = 0.005  # share of pairs whose verdict differs between fp32 and int8
+    quantise: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSettings:
+    """What the bundle says about itself."""
+
+    name: str = "unnamed"
+    description: str = ""
+    rubric: str = "answer-bearing"
+    licence: str = "unknown"
+    base_licence: str = "unknown"
+    n_golden: int = (
+        16  # pairs whose logits travel with the bundle; taken from the calibration split unless golden_pairs
+    )
+    golden_pairs: str | None = None  # file of pairs to use instead, when the data may not be redistributed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A whole run: pairs in, bundle out."""
+
+    seed: int = 0
+    sources: tuple[SourceSettings, ...] = ()
+    splits: SplitSettings = field(default_factory=SplitSettings)
+    balance: BalanceSettings = field(default_factory=BalanceSettings)
+    student: StudentSettings = field(default_factory=StudentSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    export: ExportSettings = field(default_factory=ExportSettings)
+    bundle: BundleSettings = field(default_factory=BundleSettings)
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        _require(len(set(names)) == len(names), f"two sources have one name: {names}")
+
+    @classmethod
+    def read(cls, path: Path | str, *, data_folder: Path | str | None = None) -> Self:
+        """Read a TOML file.
+
+        Args:
+            path: the file.
+            data_folder: where relative source paths start; None: the folder of the file.
+
+        Raises:
+            InvalidSettings: not TOML, an unknown key, a wrong type or a value out of range; names the file.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                table = tomllib.load(file)
+            recipe = _build(cls, table, place="")
+        except FileNotFoundError as error:
+            raise InvalidSettings(f"{path}: no such settings file") from error
+        except (tomllib.TOMLDecodeError, InvalidSettings) as error:
+            raise InvalidSettings(f"{path}: {error}") from error
+        base = Path(data_folder) if data_folder is not None else path.parent
+        from dataclasses import replace
+
+        sources = tuple(replace(source, path=str(base / source.path)) for source in recipe.sources)
+        return replace(recipe, sources=sources)
+
+
+def _build(kind: Any, table: Mapping[str, Any], *, place: str) -> Any:
+    """Turn one TOML table into the dataclass `kind`; `place` is the dotted path for messages."""
+    hints = get_type_hints(kind)
+    known = {item.name for item in fields(kind)}
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {place}{close[0]}?" if close else f"; known here: {', '.join(sorted(known))}"
+            raise InvalidSettings(f"unknown setting {place}{key}{hint}")
+    for item in fields(kind):
+        if item.name not in table and item.default is MISSING and item.default_factory is MISSING:
+            raise InvalidSettings(f"{place}{item.name} is missing")
+    return kind(**{key: _convert(hints[key], value, place=f"{place}{key}") for key, value in table.items()})
+
+
+def _convert(hint: Any, value: Any, *, place: str) -> Any:
+    """Check `value` against a field's type and convert whole numbers to float and lists to tuples."""
+    origin = get_origin(hint)
+    if hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise InvalidSettings(f"{place} must be a table, got {value!r}")
+        return _build(hint, value, place=f"{place}.")
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InvalidSettings(f"{place} must be a list of tables, got {value!r}")
+        return tuple(_convert(get_args(hint)[0], item, place=f"{place}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise InvalidSettings(f"{place} must be one of {', '.join(map(repr, get_args(hint)))}, got {value!r}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _convert(next(arg for arg in get_args(hint) if arg is not type(None)), value, place=place)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise InvalidSettings(f"{place} must be of type {hint.__name__}, got {value!r}")
+    return value
