@@ -5,12 +5,9 @@ They know nothing of files, models or frameworks.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, overload
 
 from relgrade.errors import InvalidInput
-
-NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +17,7 @@ class Document:
     text: str
     title: str | None = None
     id: str | None = None
-    metadata: Mapping[str, Any] = NO_FIELDS
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +31,7 @@ class Pair:
     label: float | None = None  # P(relevant) in [0, 1]: 0 or 1 from people, between them from a teacher, None unknown
     split: str | None = None  # "train", "calibration" or "test"
     source: str | None = None  # collection the pair came from; caps, slices and balance work by it
-    fields: Mapping[str, Any] = NO_FIELDS  # everything else the row held, kept as it was
+    fields: Mapping[str, Any] = field(default_factory=dict)  # everything else the row held, kept as it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +104,9 @@ class OperatingPoint:
 
     name: str
     threshold: float  # calibrated probability in [0, 1]
-    evidence: Mapping[str, Any] = NO_FIELDS  # JSON: how it was chosen, on how many queries and pairs, what it reached
+    evidence: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # JSON: how it was chosen, on how many queries and pairs, what it reached
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
@@ -121,7 +120,9 @@ class Calibration:
     method: str = "identity"  # "identity" or "platt"
     slope: float = 1.0
     intercept: float = 0.0
-    evidence: Mapping[str, Any] = NO_FIELDS  # JSON: queries and pairs it was fitted on, log loss before and after
+    evidence: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # JSON: queries and pairs it was fitted on, log loss before and after
 
     def __post_init__(self) -> None:
         if not self.slope > 0.0:

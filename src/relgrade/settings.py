@@ -91,7 +91,8 @@ class StudentSettings:
         _require(self.max_query_tokens >= 4, f"student.max_query_tokens must be >= 4, got {self.max_query_tokens}")
         _require(
             self.architecture == "interaction" or self.max_query_tokens < self.max_tokens - 3,
-            f"student.max_query_tokens ({self.max_query_tokens}) leaves no room for a document in max_tokens ({self.max_tokens})",
+            f"student.max_query_tokens ({self.max_query_tokens}) leaves no room for a document "
+            f"in max_tokens ({self.max_tokens})",
         )
         _require(0.0 <= self.dropout < 1.0, f"student.dropout must be in [0, 1), got {self.dropout}")
 
