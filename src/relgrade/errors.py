@@ -2,6 +2,7 @@
 
     RelgradeError
     |-- InvalidInput        (ValueError)   an argument of a public function: a query, a document, a policy
+    |   `-- UndefinedMeasure               the measure has no value on this data
     |-- InvalidSettings     (ValueError)   a settings file or field
     |-- InvalidData         (ValueError)   a line or file of pairs; carries the path and the line number
     |-- SplitLeak           (ValueError)   a query or document stands in two splits
@@ -27,6 +28,10 @@ class RelgradeError(Exception):
 
 class InvalidInput(RelgradeError, ValueError):
     """An argument is of the wrong type, empty, or out of range."""
+
+
+class UndefinedMeasure(InvalidInput):
+    """The arguments are sound and the measure has no value on them, such as recall when nothing is relevant."""
 
 
 class InvalidSettings(RelgradeError, ValueError):
