@@ -1,0 +1,127 @@
+"""`relgrade grade --query`: documents from files, folders or stdin against one query, kept ones first."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relgrade.cli import outcome
+from relgrade.cli.documents import ReadReport, read_documents, warnings_of
+from relgrade.cli.grading import chunked, grade_each
+from relgrade.cli.lines import Line
+from relgrade.cli.render import Verdict, as_csv, as_jsonl, as_table
+from relgrade.errors import InvalidData, InvalidInput
+from relgrade.records import Document, Grade, KeepPolicy
+
+if TYPE_CHECKING:
+    from relgrade.grade.grader import Grader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryJob:
+    """What the command line asked for."""
+
+    query: str
+    sources: tuple[str, ...]
+    format: str  # "table", "jsonl" or "csv"
+    output: Path | None = None  # None: stdout
+    overwrite: bool = False
+    skip_bad: bool = False
+    bad_path: Path | None = None  # bad lines are copied here
+    top_k: int | None = None  # show at most this many
+    policy: KeepPolicy | None = None  # None shows the rejected ones too
+
+
+def grade_query(grader: Grader, job: QueryJob) -> int:
+    """Grade documents against one query and write the result.
+
+    Args:
+        grader: judges.
+        job: what and where to.
+
+    Returns:
+        The exit code: 0 when something relevant was found, 1 when nothing was.
+
+    Raises:
+        InvalidData: a source cannot be read, a bad line without `skip_bad`, or no document at all.
+        InvalidInput: the query is empty, or the output exists.
+    """
+    if not job.query.strip():
+        raise InvalidInput("the query is empty; ask something")
+    if job.output and job.output.is_file() and job.output.stat().st_size and not job.overwrite:
+        raise InvalidInput(f"{job.output}: exists; choose another output, or --overwrite")
+    documents = _read(job)
+    verdicts = _judge(grader, job.query, documents)
+    shown = _select(grader, job, verdicts)
+    n_relevant = sum(verdict.is_relevant for verdict in verdicts)
+    summary = f"{n_relevant} of {len(verdicts)} relevant at {_describe_point(grader)}, {len(shown)} shown"
+    _write(job, shown, summary)
+    n_failed = sum(not isinstance(verdict.result, Grade) for verdict in verdicts)
+    if n_failed:
+        outcome.warn(f"{n_failed} of {len(verdicts)} documents have no verdict: the model gave no number for them")
+    return outcome.FOUND if n_relevant else outcome.NOT_FOUND
+
+
+def _read(job: QueryJob) -> list[Document]:
+    report = ReadReport()
+    bad_lines: list[bytes] = []
+
+    def on_bad_line(error: InvalidData, line: Line) -> None:
+        if not job.skip_bad:
+            raise InvalidData(f"{error}; correct the line, or pass over such lines with --skip-bad")
+        outcome.warn(f"skipped {error}")
+        bad_lines.append(line.raw if line.raw.endswith(b"\n") else line.raw + b"\n")
+
+    documents = list(read_documents(job.sources, report, on_bad_line=on_bad_line))
+    for line in warnings_of(report):
+        outcome.warn(line)
+    if job.bad_path:
+        job.bad_path.write_bytes(b"".join(bad_lines))
+    if not documents:
+        raise InvalidData(f"no documents in {', '.join(job.sources)}: nothing was graded")
+    return documents
+
+
+def _judge(grader: Grader, query: str, documents: Sequence[Document]) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    for chunk in chunked((document, len(document.text)) for document in documents):
+        results = grade_each(grader, [(query, document) for document in chunk])
+        verdicts.extend(Verdict(document, result) for document, result in zip(chunk, results, strict=True))
+    return verdicts
+
+
+def _select(grader: Grader, job: QueryJob, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """What is shown, in the order it is shown in."""
+    ranked = sorted(verdicts, key=lambda verdict: verdict.rank)
+    if job.policy is not None:
+        raise NotImplementedError
+    return ranked[: job.top_k]
+
+
+def _describe_point(grader: Grader) -> str:
+    point = grader.operating_point
+    return f"{point.name} (p >= {point.threshold:.3f})"
+
+
+def _write(job: QueryJob, verdicts: Sequence[Verdict], summary: str) -> None:
+    if job.format == "table":
+        if job.output is None:
+            as_table(verdicts, query=job.query, summary=summary, file=sys.stdout)
+            return
+        page = io.StringIO()
+        as_table(verdicts, query=job.query, summary=summary, file=page)
+        content = page.getvalue().encode("utf-8")
+    else:
+        content = as_jsonl(verdicts) if job.format == "jsonl" else as_csv(verdicts)
+    if job.output is not None:
+        with job.output.open("wb", buffering=0) as file:
+            view = memoryview(content)
+            while view:
+                view = view[file.write(view) or 0 :]
+        return
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()

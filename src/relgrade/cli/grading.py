@@ -1,0 +1,99 @@
+"""Loads the grader and turns rows into rows with a verdict, a chunk at a time.
+
+It knows the grader and the fields it adds, and nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from relgrade.errors import GradingError, InvalidInput
+from relgrade.records import Document, Grade
+
+if TYPE_CHECKING:
+    from relgrade.grade.grader import Grader
+
+CHUNK_ROWS = 128  # about a second of work: what an interruption loses, and what keeps several threads busy
+CHUNK_CHARACTERS = 4_000_000  # a chunk of long documents is cut here, so that memory stays flat
+
+VERDICT_FIELDS = ("probability", "logit", "relevant", "truncated", "windows", "operating_point", "error")
+
+Item = TypeVar("Item")
+
+
+def load_grader(
+    bundle: str | None, *, operating_point: str | None, revision: str | None, threads: int | None
+) -> Grader:
+    """The grader of a folder or Hub id, the embedded one for None.
+
+    Raises:
+        RelgradeError: what `Grader.load` raises.
+    """
+    from relgrade.grade.grader import Grader  # onnxruntime comes with it
+
+    return Grader.load(bundle, operating_point=operating_point, revision=revision, n_threads=threads)
+
+
+def chunked(items: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
+    """Cut a stream of (item, characters) into lists of bounded length and size, in order."""
+    chunk: list[Item] = []
+    n_characters = 0
+    for item, size in items:
+        chunk.append(item)
+        n_characters += size
+        if len(chunk) >= CHUNK_ROWS or n_characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, n_characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def grade_each(grader: Grader, pairs: Sequence[tuple[str, Document]]) -> list[Grade | GradingError | InvalidInput]:
+    """A grade for each pair, or the error that stood in its way; the others are graded all the same.
+
+    Args:
+        grader: any object with `grade_pairs`.
+        pairs: (query, document), in order.
+
+    Returns:
+        One entry per pair, in order.
+    """
+    if not pairs:
+        return []
+    done: list[Grade | GradingError | InvalidInput] = []
+    try:
+        done.extend(grade for grade in grader.grade_pairs(pairs))
+    except (GradingError, InvalidInput) as error:
+        rest = pairs[len(done) :]
+        if len(rest) == 1:
+            return [*done, error]
+        at = error.index - len(done) if isinstance(error, GradingError) else -1
+        if 0 <= at < len(rest):
+            return [*done, *grade_each(grader, rest[:at]), error, *grade_each(grader, rest[at + 1 :])]
+        middle = len(rest) // 2  # the error does not say which one: halve until it stands alone
+        return [*done, *grade_each(grader, rest[:middle]), *grade_each(grader, rest[middle:])]
+    return done
+
+
+def verdict_fields(result: Grade | GradingError | InvalidInput) -> dict[str, Any]:
+    """What a row says about its document: the verdict, or `error` in its place."""
+    if isinstance(result, Grade):
+        return {
+            "probability": result.probability,
+            "logit": result.logit,
+            "relevant": result.relevant,
+            "truncated": result.truncated,
+            "windows": result.windows,
+            "operating_point": result.operating_point,
+        }
+    return {"error": str(result)}
+
+
+def graded_row(row: Mapping[str, Any], identity: Any, result: Grade | GradingError | InvalidInput) -> dict[str, Any]:
+    """The row with its fields in their order, then `id` where it had none, then the verdict.
+
+    Fields of an earlier grading are replaced, so that a graded file can be graded again.
+    """
+    kept = {name: value for name, value in row.items() if name not in VERDICT_FIELDS}
+    return {**kept, "id": kept.get("id", identity), **verdict_fields(result)}

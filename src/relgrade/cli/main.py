@@ -1,0 +1,146 @@
+"""The group `relgrade`: finds commands by name without importing them, and turns every error into one line.
+
+It knows what commands are called and where they live, and nothing of what they do.
+"""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from relgrade.cli import outcome
+from relgrade.errors import MissingExtra, RelgradeError
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """Where a command lives and what the list of commands says about it."""
+
+    target: str  # "module:attribute"
+    help: str  # one line
+    extra: str | None = None  # the extra that brings what its module imports
+
+
+COMMANDS: dict[str, LazyCommand] = {
+    "bundle": LazyCommand("relgrade.cli.bundle:bundle", "Look into a bundle and check that it grades as it should."),
+    "grade": LazyCommand("relgrade.cli.grade:grade", "Grade documents against a query, or a file of pairs."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that `--help` stays quick.
+
+    Args:
+        name: name of the group.
+        lazy: name -> where it lives.
+    """
+
+    def __init__(
+        self, name: str | None = None, lazy: Mapping[str, LazyCommand] | None = None, **attributes: Any
+    ) -> None:
+        super().__init__(name, **attributes)
+        self._lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in alphabetical order."""
+        return sorted({*self._lazy, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, None when there is none of that name.
+
+        Raises:
+            MissingExtra: a package that its module imports is not installed.
+        """
+        lazy = self._lazy.get(cmd_name)
+        if lazy is None:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = lazy.target.split(":")
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if lazy.extra is None or error.name is None or error.name.startswith("relgrade"):
+                raise
+            raise MissingExtra(error.name, extra=lazy.extra, purpose=f"run relgrade {cmd_name}") from error
+        assert isinstance(command, click.Command), f"{lazy.target} is not a command"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table, importing none of them."""
+        rows = []
+        for name in self.list_commands(ctx):
+            lazy = self._lazy.get(name)
+            command = None if lazy else super().get_command(ctx, name)
+            rows.append((name, lazy.help if lazy else command.get_short_help_str() if command else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whatever it raises leaves as one line and an exit code."""
+        with one_line_errors(ctx, is_debug=bool(ctx.params.get("debug"))):
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+            return result
+
+
+@contextmanager
+def one_line_errors(ctx: click.Context, *, is_debug: bool) -> Iterator[None]:
+    """Turn exceptions into `Stop`, or a quiet exit; click's own pass through."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except BrokenPipeError:  # the reader has seen enough: `relgrade grade ... | head`
+        outcome.silence_stdout()
+        ctx.exit(outcome.BROKEN_PIPE)
+    except KeyboardInterrupt:
+        raise outcome.Interrupted("interrupted") from None
+    except (Exception, RecursionError) as error:
+        if is_debug:
+            click.echo("".join(traceback.format_exception(error)), err=True)
+        raise _explain(error) from error
+
+
+def _explain(error: Exception) -> outcome.Stop:
+    if isinstance(error, RelgradeError):
+        return outcome.Stop(str(error))
+    if isinstance(error, OSError):
+        if outcome.is_full_disk(error):
+            outcome.silence_stdout()
+        return outcome.Stop(outcome.describe_os_error(error))
+    if isinstance(error, MemoryError):
+        return outcome.Fault("out of memory")
+    return outcome.Fault(
+        f"unexpected {type(error).__name__}: {error} (this is a fault of relgrade; "
+        "`relgrade --debug ...` shows where it happened)"
+    )
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, is_wanted: bool) -> None:
+    if not is_wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and needed here alone
+
+    try:
+        number = version("relgrade")
+    except PackageNotFoundError:  # a source tree that was never installed
+        number = "unknown"
+    click.echo(f"relgrade {number}")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show where an error happened.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show version."
+)
+def main(debug: bool) -> None:
+    """Decide which retrieved documents are relevant to a query.
+
+    Exit codes of every command: 0 done, 2 bad input or usage, 3 a fault of relgrade, 130 interrupted; what 1 means
+    stands in the command's own help.
+    """
