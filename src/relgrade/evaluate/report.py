@@ -130,6 +130,20 @@ def compare_scores(
     return data.estimate(difference, draws[0] - draws[1])
 
 
+def average_precision_draws(
+    scores: Values, labels: Values, query_ids: Ids, *, n_draws: int = 1000, seed: int = 0
+) -> Floats:
+    """Average precision of each draw of the queries, shape (n_draws,), for means over collections.
+
+    The same queries and seed give the same draws whatever the scores. NaN, as nowhere else, marks a draw without a
+    relevant pair.
+    """
+    score = np.asarray(scores, dtype=np.float64)
+    data = _Data.check(score, labels, query_ids, None)
+    counts = draw_queries(data.n_queries, n_draws=n_draws, seed=seed)
+    return ranking_draws(counts, score, data.relevant, data.query).average_precision
+
+
 @dataclass(frozen=True, slots=True)
 class _Data:
     """The checked labels of a collection."""
