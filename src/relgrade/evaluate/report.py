@@ -76,6 +76,8 @@ def evaluate_scores(
     score = np.asarray(scores, dtype=np.float64)
     probability = None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
     data = _Data.check(score, labels, query_ids, is_answerable)
+    if probability is not None and probability.shape != score.shape:
+        raise InvalidInput(f"probabilities must have shape {score.shape}, got {probability.shape}")
     if not np.isfinite(threshold):
         raise InvalidInput(f"threshold must be finite, got {threshold}")
     counts = draw_queries(data.n_queries, n_draws=n_draws, seed=seed)
