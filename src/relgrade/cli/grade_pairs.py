@@ -45,6 +45,7 @@ class _Output(Protocol):
 
     def write(self, rows: Sequence[bytes], prefix: InputPrefix) -> None: ...
     def finish(self, prefix: InputPrefix) -> None: ...
+    def roll_back(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -62,6 +63,9 @@ class _Stream:
 
     def finish(self, prefix: InputPrefix) -> None:
         self.file.flush()
+
+    def roll_back(self) -> None:
+        """Never asked for: no earlier run stands behind a stream."""
 
 
 @dataclass(slots=True)
@@ -114,7 +118,7 @@ def grade_pairs_file(grader: Grader, job: PairsJob) -> int:
                 output,
                 prefix,
                 to_bytes=_csv_row if job.format == "csv" else dump_object,
-                on_chunk=progress.advance,
+                progress=progress,
             )
             output.finish(prefix)
     return _report(job, output, bad)
@@ -127,7 +131,7 @@ def _grade_rows(
     prefix: InputPrefix,
     *,
     to_bytes: Callable[[dict[str, Any]], bytes],
-    on_chunk: Callable[..., None],
+    progress: GradingProgress,
 ) -> None:
     for _ in range(output.n_rows):  # an earlier run wrote these
         if next(rows, None) is None:
@@ -135,6 +139,7 @@ def _grade_rows(
                 f"the existing output has {output.n_rows} rows, more than the input; start again with --overwrite"
             )
 
+    progress.begin(n_bytes=prefix.n_bytes)
     held: list[InvalidData] = []
 
     def until_bad() -> Iterator[tuple[PairRow, int]]:
@@ -150,8 +155,10 @@ def _grade_rows(
         lines = [to_bytes(graded_row(row.row, row.id, result)) for row, result in zip(chunk, results, strict=True)]
         output.n_errors += sum(isinstance(result, Exception) for result in results)
         output.write(lines, prefix)
-        on_chunk(len(chunk), n_bytes=prefix.n_bytes)
+        progress.advance(len(chunk), n_bytes=prefix.n_bytes)
     if held:
+        if prefix.is_other:
+            output.roll_back()
         raise held[0]
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from relgrade.cli import outcome
 from relgrade.cli.documents import ReadReport, read_documents, warnings_of
@@ -19,6 +19,9 @@ from relgrade.records import Document, Grade, KeepPolicy
 
 if TYPE_CHECKING:
     from relgrade.grade.grader import Grader
+
+
+PIECE_BYTES = 2**16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +121,15 @@ def _write(job: QueryJob, verdicts: Sequence[Verdict], summary: str) -> None:
     else:
         content = as_jsonl(verdicts) if job.format == "jsonl" else as_csv(verdicts)
     if job.output is not None:
-        with job.output.open("wb", buffering=0) as file:
-            view = memoryview(content)
-            while view:
-                view = view[file.write(view) or 0 :]
-        return
-    sys.stdout.buffer.write(content)
-    sys.stdout.buffer.flush()
+        with job.output.open("wb", buffering=0) as file:  # unbuffered: nothing left to fail at closing
+            _write_all(file, content)
+    else:
+        _write_all(sys.stdout.buffer, content)
+        sys.stdout.buffer.flush()
+
+
+def _write_all(file: IO[bytes], content: bytes) -> None:
+    """Write piece by piece: a raw file may take less than it is given, and a reader that left shows between pieces."""
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view[:PIECE_BYTES]) or 0 :]

@@ -27,7 +27,7 @@ class GradingProgress:
     def __init__(self, name: str, *, total_bytes: int | None, has_bar: bool = True) -> None:
         self._name = name
         self._total_bytes = total_bytes
-        self._n_rows = 0
+        self._n_rows = self._skipped_bytes = 0
         self._started_s = self._logged_s = time.monotonic()
         self._bar = _Bar(name, total_bytes) if has_bar and sys.stderr.isatty() else None
 
@@ -41,6 +41,13 @@ class GradingProgress:
     ) -> None:
         if self._bar:
             self._bar.stop()
+
+    def begin(self, *, n_bytes: int) -> None:
+        """Start the clock after `n_bytes` of the input that an earlier run graded: they say nothing about speed."""
+        self._skipped_bytes = n_bytes
+        self._started_s = self._logged_s = time.monotonic()
+        if self._bar:
+            self._bar.begin(n_bytes=n_bytes)
 
     def advance(self, n_rows: int, *, n_bytes: int) -> None:
         """Count `n_rows` more rows.
@@ -56,8 +63,14 @@ class GradingProgress:
             self._bar.update(self._n_rows, n_bytes=n_bytes, rate=rate)
         elif now_s - self._logged_s >= LOG_EVERY_S:
             self._logged_s = now_s
-            share = f", {n_bytes / self._total_bytes:.0%} of the input" if self._total_bytes else ""
-            warn(f"{self._name}: {self._n_rows:,} pairs graded, {rate:.0f} a second{share}")
+            warn(f"{self._name}: {self._n_rows:,} pairs graded, {rate:.0f} a second{self._rest(n_bytes, now_s)}")
+
+    def _rest(self, n_bytes: int, now_s: float) -> str:
+        if not self._total_bytes:
+            return ""
+        speed = (n_bytes - self._skipped_bytes) / max(now_s - self._started_s, 1e-9)  # bytes a second
+        left_min = (self._total_bytes - n_bytes) / max(speed, 1e-9) / 60
+        return f", {n_bytes / self._total_bytes:.0%} of the input, about {left_min:.0f} min left"
 
 
 class _Bar:
@@ -67,6 +80,7 @@ class _Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+        self._total_bytes = total_bytes
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -79,6 +93,10 @@ class _Bar:
             redirect_stderr=True,
         )
         self._task = self._progress.add_task(name, total=total_bytes, rows="0", rate="-")
+
+    def begin(self, *, n_bytes: int) -> None:
+        # Not an advance: rich would read it as speed.
+        self._progress.reset(self._task, total=self._total_bytes, completed=n_bytes)
 
     def start(self) -> None:
         self._progress.start()

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,6 +46,7 @@ class InputPrefix:
         self._state, self._name = state, name
         self._hash = hashlib.sha256()
         self.n_bytes = 0
+        self.is_other = False  # True once the input turned out not to be the earlier run's
 
     @property
     def sha256(self) -> str:
@@ -54,8 +55,8 @@ class InputPrefix:
 
     @property
     def is_checked(self) -> bool:
-        """True once as much was read as the earlier run had read."""
-        return self.n_bytes >= self._state.input_bytes
+        """True once as much was read as the earlier run had read, and it was the same."""
+        return not self.is_other and self.n_bytes >= self._state.input_bytes
 
     def read(self, raw: bytes) -> None:
         """Take the next line.
@@ -76,6 +77,7 @@ class InputPrefix:
             InvalidData: it is not.
         """
         if (self.n_bytes, self.sha256) != (self._state.input_bytes, self._state.input_sha256):
+            self.is_other = True
             raise InvalidData(
                 "is not the input that the existing output was made from; grade it into another file, "
                 "or start again with --overwrite",
@@ -107,6 +109,7 @@ class ResumableOutput:
                 self._state_path.unlink(missing_ok=True)
             self.state = self._read_state(run)
             self.n_rows, self.n_errors = self._cut_and_count()
+            self._n_rows_found, self._n_bytes_found = self.n_rows, self.path.stat().st_size
             self._save(self.state)
         except BaseException:
             self._file.close()
@@ -123,6 +126,8 @@ class ResumableOutput:
     def write(self, rows: Sequence[bytes], prefix: InputPrefix) -> None:
         """Append whole lines and note how far the input was read for them.
 
+        The note of an earlier run stays until the input is known to be its input.
+
         Raises:
             OSError: the disk is full or gone; the file is cut to its last whole line and `n_rows` counts those.
         """
@@ -137,18 +142,17 @@ class ResumableOutput:
             self.n_rows += data.count(b"\n", 0, n_whole)
             raise
         self.n_rows += len(rows)
-        state = replace(
-            self.state, n_rows=self.n_rows, input_bytes=prefix.n_bytes, input_sha256=prefix.sha256, is_finished=False
-        )
-        self._save(state)
+        if prefix.is_checked:
+            self._note(prefix, is_finished=False)
 
     def finish(self, prefix: InputPrefix) -> None:
         """Note that the input was read to its end."""
-        self._save(
-            replace(
-                self.state, n_rows=self.n_rows, input_bytes=prefix.n_bytes, input_sha256=prefix.sha256, is_finished=True
-            )
-        )
+        self._note(prefix, is_finished=True)
+
+    def roll_back(self) -> None:
+        """Cut the file to the rows it had when it was opened: those since then came from another input."""
+        self._file.truncate(self._n_bytes_found)
+        self.n_rows = self._n_rows_found
 
     def _lock(self) -> None:
         if sys.platform == "win32":
@@ -200,9 +204,24 @@ class ResumableOutput:
                     n_errors += 1
         return n_rows, n_errors
 
+    def _note(self, prefix: InputPrefix, *, is_finished: bool) -> None:
+        self._save(
+            RunState(
+                run=self.state.run,
+                n_rows=self.n_rows,
+                input_bytes=prefix.n_bytes,
+                input_sha256=prefix.sha256,
+                is_finished=is_finished,
+            )
+        )
+
     def _save(self, state: RunState) -> None:
         """Replace the note in one step: a reader finds the old one or the new one, never half of one."""
         self.state = state
         scratch = self._state_path.with_name(self._state_path.name + ".new")
-        scratch.write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
-        scratch.replace(self._state_path)
+        try:
+            scratch.write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
+            scratch.replace(self._state_path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
