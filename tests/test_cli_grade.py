@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from fake_grader import FakeGrader
 from relgrade.cli import main
 from relgrade.cli.documents import ReadReport, read_documents
+from relgrade.cli.grading import CHUNK_CHARACTERS, CHUNK_ROWS, chunked, grade_each
 from relgrade.cli.lines import Line, dump_object, parse_object
-from relgrade.errors import InvalidData
+from relgrade.errors import GradingError, InvalidData, InvalidInput
+from relgrade.records import Document
 
 FAKE = Path(__file__).with_name("fake_grader.py")
 
@@ -379,9 +381,11 @@ def test_options_reach_the_grader(cli, fake, tmp_path):
 
 
 def run_fake(*arguments, cwd, **options):
-    return subprocess.Popen(
-        [sys.executable, str(FAKE), "grade", *arguments], cwd=cwd, stderr=subprocess.PIPE, **options
-    )
+    # Buffered, as users run it, whatever the machine of the tests sets: the last flush is part of what is tested.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment |= options.pop("extra_environment", {})
+    command = [sys.executable, str(FAKE), "grade", *arguments]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, **options)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -409,14 +413,74 @@ def test_a_reader_that_leaves_early_is_met_with_silence(tmp_path, arguments):
     assert (process.wait(timeout=60), stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("format_", ["table", "jsonl", "csv", "pairs", "--help"])
+def test_a_reader_that_was_never_there_is_met_with_silence(tmp_path, format_):
+    write_pairs(tmp_path / "pairs.jsonl", [pair(1)])
+    arguments = {"pairs": ["pairs.jsonl"], "--help": ["--help"]}.get(format_, ["-q", "x", "pairs.jsonl", "-f", format_])
+    reader, writer = os.pipe()
+    os.close(reader)
+    # Little output stays in the buffer until the interpreter's last flush, which must not complain either.
+    process = run_fake(*arguments, cwd=tmp_path, stdout=writer)
+    os.close(writer)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (141, b"")
+
+
 def test_a_terminal_without_unicode_still_gets_a_table(tmp_path):
     (tmp_path / "a.txt").write_text("blue ☁ sky", encoding="utf-8")
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    process = run_fake("-q", "blue", "a.txt", cwd=tmp_path, stdout=subprocess.PIPE, env=environment)
+    process = run_fake(
+        "-q", "blue", "a.txt", cwd=tmp_path, stdout=subprocess.PIPE, extra_environment={"PYTHONIOENCODING": "ascii"}
+    )
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, b"")
     assert b"##########" in stdout
     assert b"blue \\u2601 sky" in stdout
+
+
+# chunks
+
+
+@given(sizes=st.lists(st.integers(0, 3 * CHUNK_CHARACTERS // 2), max_size=20), n_small=st.integers(0, 3 * CHUNK_ROWS))
+def test_chunks_are_bounded_and_lose_nothing(sizes, n_small):
+    items = list(enumerate([*sizes, *[1] * n_small]))
+    chunks = list(chunked((item, item[1]) for item in items))
+    assert [item for chunk in chunks for item in chunk] == items
+    for chunk in chunks:
+        assert 1 <= len(chunk) <= CHUNK_ROWS
+        assert sum(size for _, size in chunk[:-1]) < CHUNK_CHARACTERS
+
+
+class FailingGrader(FakeGrader):
+    """Fails at chosen texts: it names the place rightly, wrongly or not at all, before or after the good ones."""
+
+    def __init__(self, *, is_lazy, place):
+        super().__init__()
+        self.is_lazy, self.place = is_lazy, place
+
+    def grade_pairs(self, pairs):
+        grades = []
+        for index, (query, document) in enumerate(pairs):
+            if document.text == "bad":
+                raise InvalidInput("bad") if self.place is None else GradingError("bad", index=index + self.place)
+            grade = self._grade(query, document, index)
+            if self.is_lazy:
+                yield grade
+            grades.append(grade)
+        if not self.is_lazy:
+            yield from grades
+
+
+@settings(max_examples=50)
+@given(
+    is_bad=st.lists(st.booleans(), max_size=40),
+    is_lazy=st.booleans(),
+    place=st.sampled_from([0, 10_000, -10_000, None]),
+)
+def test_an_error_costs_its_own_document_alone(is_bad, is_lazy, place):
+    pairs = [("q", Document("bad" if bad else "good", id=str(i))) for i, bad in enumerate(is_bad)]
+    results = grade_each(FailingGrader(is_lazy=is_lazy, place=place), pairs)
+    assert [isinstance(result, Exception) for result in results] == is_bad
+    assert all(result.id == str(i) for i, result in enumerate(results) if not is_bad[i])
 
 
 # lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +80,12 @@ def as_table(verdicts: Sequence[Verdict], *, query: str, summary: str, file: IO[
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=file, highlight=False, markup=False, emoji=False)
+    class PlainConsole(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would exit with code 1, which says "nothing relevant" here.
+            raise BrokenPipeError(errno.EPIPE, "broken pipe")
+
+    console = PlainConsole(file=file, highlight=False, markup=False, emoji=False)
     # Everything of a document goes in as `Text`, which is never read as markup.
     table = Table(title=Text(_plain(one_line(query), console)), title_justify="left", box=None, padding=(0, 1))
     table.add_column("p", justify="right", no_wrap=True)
