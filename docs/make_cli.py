@@ -1,6 +1,6 @@
 """Writes docs/cli.md from the `--help` of every command; tests/test_cli_docs.py fails while the page is out of date.
 
-    python docs/make_cli.py
+Run it with `python docs/make_cli.py`.
 """
 
 from collections.abc import Iterator

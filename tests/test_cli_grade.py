@@ -215,6 +215,36 @@ def test_top_k_shows_the_best(cli, tmp_path):
     assert [row["id"] for row in rows] == ["2", "3", "0"]
 
 
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        (["--only-relevant"], ["b1", "b2"]),
+        (["--only-relevant", "--top-k", 1], ["b1"]),
+        (["--min-keep", 3], ["b1", "b2", "g1"]),
+        (["--min-keep", 1], ["b1", "b2"]),
+        (["--min-keep", 9], ["b1", "b2", "g1", "g2"]),
+        (["--max-tokens", 3], ["b1"]),
+        (["--max-tokens", 4], ["b1", "b2"]),
+        (["--max-tokens", 100, "--min-keep", 3], ["b1", "b2", "g1"]),
+        (["--max-tokens", 100, "--top-k", 1], ["b1"]),
+    ],
+)
+def test_what_is_kept(cli, tmp_path, options, ids):
+    texts = {"g1": "grey and old", "b1": "blue sky now", "x": "nonumber", "b2": "blue", "g2": "grey"}
+    write_pairs(tmp_path / "d.jsonl", [{"id": key, "text": text} for key, text in texts.items()])
+    result = cli("--query", "blue", "d.jsonl", "--format", "jsonl", *options)
+    assert [row["id"] for row in read_jsonl(result.stdout)] == ids
+    assert result.exit_code == 0
+    assert "1 of 5 documents have no verdict" in result.stderr
+
+
+def test_limits_that_contradict_each_other_are_refused(cli, tmp_path):
+    (tmp_path / "a.txt").write_text("blue")
+    result = cli("--query", "blue", "a.txt", "--min-keep", 3, "--top-k", 2)
+    assert result.exit_code == 2
+    assert "max_keep (2) is below min_keep (3)" in result.stderr
+
+
 def test_an_output_is_not_overwritten_unasked(cli, tmp_path):
     (tmp_path / "a.txt").write_text("blue")
     (tmp_path / "out").write_text("precious")

@@ -1,3 +1,105 @@
-"""`relgrade bundle`: look into a bundle, and check that it is whole and still grades as it did when it was made."""
+"""`relgrade bundle`: look into a bundle, and check that it is whole and still grades as it did when it was made.
+
+It shows whatever the manifest holds, and knows none of its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
 
 import click
+
+from relgrade.cli import outcome
+from relgrade.cli.grading import load_grader
+from relgrade.errors import BundleCorrupt, BundleIncomplete, GradingError, ParityError, UnsafeBundle
+
+MAX_SHOWN = 8  # values of a list; templates are long lists of token ids
+
+_VERIFY_HELP = """Check the hash of every file, then score the golden pairs again.
+
+\b
+Exit codes:
+  0  every file is the one that was hashed, and every golden pair has its logit
+  1  a file or a logit differs, or a file is missing
+  2  there is no bundle there, or this relgrade is too old to read it
+"""  # \b keeps the lines of a paragraph as they are
+
+_MISMATCHES = (BundleCorrupt, BundleIncomplete, UnsafeBundle, GradingError, ParityError)
+_FOLDER = click.argument("path", required=False, metavar="[PATH]")
+
+
+@click.group()
+def bundle() -> None:
+    """Look into a bundle and check that it grades as it should.
+
+    PATH is the folder of a bundle; without it, the embedded one is meant.
+    """
+
+
+@bundle.command()
+@_FOLDER
+def show(path: str | None) -> None:
+    """Print the manifest: what the bundle is, at which thresholds it judges, and the evidence for them."""
+    _require_bundle(path)
+    loaded = load_grader(path, operating_point=None, revision=None, threads=1).bundle
+    click.echo(f"hash: {loaded.hash}")
+    for line in describe(loaded.manifest):
+        click.echo(line)
+
+
+@bundle.command(help=_VERIFY_HELP)
+@_FOLDER
+def verify(path: str | None) -> None:
+    """Load, which checks the hashes, and grade the golden pairs; `_VERIFY_HELP` is what the user reads."""
+    _require_bundle(path)
+    try:
+        found: object = load_grader(path, operating_point=None, revision=None, threads=1).verify_goldens()
+    except _MISMATCHES as error:
+        outcome.warn(str(error))
+        click.get_current_context().exit(outcome.NOT_FOUND)
+    if found is not None:  # a difference is raised; an answer that is not understood must not pass for "the same"
+        raise TypeError(f"verify_goldens returned {found!r}, nothing was expected")
+    click.echo(f"{outcome.one_line(path or 'embedded bundle')}: files and golden pairs are as they were made")
+
+
+def _require_bundle(path: str | None) -> None:
+    if path is not None and not (Path(path) / "bundle.json").is_file():
+        raise outcome.Stop(f"{path}: no bundle here; a folder with a bundle.json was expected")
+
+
+def describe(value: Any, *, indent: int = 0) -> Iterator[str]:
+    """Lines of `name: value`, one level deeper for what is nested.
+
+    Args:
+        value: a dataclass or mapping.
+        indent: levels, two spaces each.
+    """
+    for name, item in _items(value):
+        label = "  " * indent + outcome.one_line(str(name)) + ":"
+        if is_dataclass(item) or isinstance(item, Mapping):
+            yield label
+            yield from describe(item, indent=indent + 1)
+        elif isinstance(item, Sequence) and not isinstance(item, str | bytes):
+            if any(is_dataclass(entry) or isinstance(entry, Mapping) for entry in item):
+                yield label
+                for entry in item:
+                    lines = list(describe(entry, indent=indent + 2))
+                    if lines:
+                        yield "  " * (indent + 1) + "- " + lines[0].lstrip()
+                        yield from lines[1:]
+            else:
+                more = f" ... ({len(item)} in all)" if len(item) > MAX_SHOWN else ""
+                yield f"{label} {', '.join(outcome.one_line(str(entry)) for entry in item[:MAX_SHOWN])}{more}".rstrip()
+        else:
+            yield f"{label} {'-' if item is None else outcome.one_line(str(item))}"
+
+
+def _items(value: Any) -> list[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if is_dataclass(value):
+        return [(item.name, getattr(value, item.name)) for item in fields(value)]
+    return [("", value)]

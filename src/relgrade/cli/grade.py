@@ -38,6 +38,7 @@ Exit codes:
   2    bad input or usage, or no space left
   3    a fault of relgrade
   130  interrupted
+  141  whoever read the output stopped reading
 """  # \b keeps the lines of a paragraph as they are
 
 

@@ -100,9 +100,18 @@ def _judge(grader: Grader, query: str, documents: Sequence[Document]) -> list[Ve
 def _select(grader: Grader, job: QueryJob, verdicts: Sequence[Verdict]) -> list[Verdict]:
     """What is shown, in the order it is shown in."""
     ranked = sorted(verdicts, key=lambda verdict: verdict.rank)
-    if job.policy is not None:
-        raise NotImplementedError
-    return ranked[: job.top_k]
+    if job.policy is None:
+        return ranked[: job.top_k]
+    # Kept ones come first, so these are all that a policy can keep; documents without a verdict are none of them.
+    n_relevant = sum(verdict.is_relevant for verdict in ranked)
+    graded = [verdict for verdict in ranked if isinstance(verdict.result, Grade)]
+    candidates = graded[: max(n_relevant, job.policy.min_keep)]
+    if job.policy.max_tokens is None or not candidates:
+        return candidates[: job.policy.max_keep]
+    # Only the grader counts tokens. It reads the candidates again: few, and with the same result.
+    kept = grader.filter(job.query, [verdict.document for verdict in candidates], policy=job.policy)
+    is_kept = {id(grade.document) for grade in kept}
+    return [verdict for verdict in candidates if id(verdict.document) in is_kept]
 
 
 def _describe_point(grader: Grader) -> str:
