@@ -1,0 +1,1 @@
+"""Grading: a loaded bundle judges documents. The only runtime dependency that is heavy is onnxruntime."""
