@@ -6,6 +6,7 @@
     |-- InvalidSettings     (ValueError)   a settings file or field
     |-- InvalidData         (ValueError)   a line or file of pairs; carries the path and the line number
     |-- SplitLeak           (ValueError)   a query or document stands in two splits
+    |-- OutputError         (OSError)      a file that cannot be written: full disk, no permission; carries the path
     |-- MissingExtra        (ImportError)  an optional dependency; carries the pip line
     |-- BundleError         (Exception)    a bundle that must not be loaded
     |   |-- BundleIncomplete               a file that the bundle lists is not there
@@ -55,6 +56,26 @@ class InvalidData(RelgradeError, ValueError):
 
 class SplitLeak(RelgradeError, ValueError):
     """The same query, or the same or nearly the same document, stands in two splits."""
+
+
+class OutputError(RelgradeError, OSError):
+    """A file cannot be written, as on a full disk; what was finished before is intact.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, message: str, *, path: Path | str) -> None:
+        self.path = Path(path)
+        super().__init__(f"{path}: {message}")
+
+    @classmethod
+    def from_os_error(cls, error: OSError, *, path: Path | str, state: str = "") -> "OutputError":
+        """The system's words for `path`; `state` says what is left of the file."""
+        reason = (error.strerror or str(error) or type(error).__name__).lower()
+        found = cls(f"cannot be written: {reason}{'; ' if state else ''}{state}", path=path)
+        found.errno = error.errno
+        return found
 
 
 class MissingExtra(RelgradeError, ImportError):
