@@ -1,0 +1,254 @@
+"""The grader: a bundle's model, calibration and threshold behind four calls.
+
+Every grade depends on its query, its document, the bundle and the operating point, and on nothing else: not on the
+other documents, their order or how the call was cut into pieces.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from relgrade.bundle import Bundle, load_bundle
+from relgrade.errors import BundleIncomplete, InvalidInput, ParityError
+from relgrade.grade import keep
+from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
+from relgrade.grade.hub import fetch_bundle, is_hub_id
+from relgrade.grade.judging import chunked, count_tokens, judge
+from relgrade.grade.runtime import Runtime
+from relgrade.grade.runtimes import load_runtime
+from relgrade.records import Grade, GradedList, KeepPolicy, OperatingPoint, Pair
+
+DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
+CHUNK_PAIRS = 256  # keeps many threads busy and bounds what is held in memory
+# Dynamic int8 rounds activations, so another CPU's float arithmetic may shift a few of them by one step. A wrong
+# graph, tokenizer or template is off by whole units.
+GOLDEN_TOLERANCE = 0.1
+
+_DEFAULT_POLICY = KeepPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenReport:
+    """How the golden pairs of a bundle come out on this machine."""
+
+    n_pairs: int
+    largest_difference: float  # absolute, in logits
+    worst: int  # position of that pair in goldens.jsonl, from 0
+
+
+class Grader:
+    """Judges documents. Safe to share between threads.
+
+    Made by `Grader.load`; the constructor takes parts that are open already.
+
+    Args:
+        bundle: checked, see `load_bundle`.
+        runtime: gives the logits of the bundle's model.
+        operating_point: name of the threshold that decides; None takes the bundle's default.
+
+    Raises:
+        InvalidInput: the bundle has no such operating point.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, *, operating_point: str | None = None) -> None:
+        self._bundle = bundle
+        self._runtime = runtime
+        self._point = bundle.manifest.point(operating_point)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | None = None,
+        *,
+        operating_point: str | None = None,
+        revision: str | None = None,
+        n_threads: int | None = None,
+    ) -> Self:
+        """Open a grader.
+
+        Args:
+            source: None for the embedded one, which needs no network; the folder of a bundle; or a Hub id
+                `organisation/name`, which needs the extra `hub`. A folder of that name goes before a Hub id.
+            operating_point: name of the threshold that decides; None takes the bundle's default.
+            revision: full commit hash of a Hub id.
+            n_threads: sequences read at once; None takes the cores of this process, at most 8.
+
+        Raises:
+            BundleError: the bundle is not there, incomplete, corrupt, too new or unsafe.
+            InvalidInput: no such operating point, a Hub id without a commit hash, or a commit hash for a folder.
+            MissingExtra: a Hub id, and huggingface_hub is not installed.
+        """
+        bundle = load_bundle(_find_folder(source, revision))
+        bundle.manifest.point(operating_point)  # before the graphs are opened
+        return cls(bundle, load_runtime(bundle, n_threads=n_threads), operating_point=operating_point)
+
+    @property
+    def bundle(self) -> Bundle:
+        """What this grader was loaded from; its `hash` names the grader."""
+        return self._bundle
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The threshold that decides."""
+        return self._point
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """All thresholds of the bundle."""
+        return self._bundle.manifest.operating_points
+
+    def with_point(self, name: str) -> "Grader":
+        """The same model with another threshold; shares everything and costs nothing.
+
+        Raises:
+            InvalidInput: the bundle has no such operating point.
+        """
+        return Grader(self._bundle, self._runtime, operating_point=name)
+
+    def grade(self, query: str, documents: Iterable[Any]) -> GradedList:
+        """Judge documents against one query.
+
+        Args:
+            query: not empty.
+            documents: str, Document, or mappings or objects with text, title, id and metadata; any number, none too.
+                One without text is not relevant, by rule.
+
+        Returns:
+            One grade per document, in the order of the call; `document` of each is the caller's own object.
+
+        Raises:
+            InvalidInput: the query is empty, or something is no document; names its position. Nothing was judged.
+            GradingError: the model gave no finite logit for a document.
+        """
+        return self._graded_list(query, self._judge_all(read_documents(read_query(query), documents)))
+
+    def grade_pairs(self, pairs: Iterable[tuple[str, Any] | Pair], *, chunk_size: int = CHUNK_PAIRS) -> Iterator[Grade]:
+        """Judge a stream of pairs in flat memory, many queries together.
+
+        Args:
+            pairs: (query, document), or Pair; read as the grades are taken, at most a chunk ahead.
+            chunk_size: pairs judged together, >= 1; changes speed and memory, never a grade.
+
+        Yields:
+            One grade per pair, in order; `index` is the position of the pair.
+
+        Raises:
+            InvalidInput: a query is empty or an item is no pair; every pair before it has been judged and yielded.
+            GradingError: the model gave no finite logit for a pair; `index` names it.
+        """
+        _require_count("chunk_size", chunk_size)
+        return self._stream(require_iterable(pairs, "pairs"), chunk_size)
+
+    def filter(self, query: str, documents: Iterable[Any], *, policy: KeepPolicy = _DEFAULT_POLICY) -> GradedList:
+        """Keep what is relevant, within the limits of a policy.
+
+        Args:
+            query: not empty.
+            documents: as for `grade`.
+            policy: how few and how many are kept, see `keep.choose`. Tokens are those of the model, title included.
+
+        Returns:
+            The kept ones in the order of the call; `documents` of it holds the caller's own objects.
+
+        Raises:
+            InvalidInput, GradingError: as `grade`.
+        """
+        if not isinstance(policy, KeepPolicy):
+            raise InvalidInput(f"policy: a KeepPolicy was expected, got {type(policy).__name__}")
+        items = read_documents(read_query(query), documents)
+        grades = self._judge_all(items)
+        n_tokens = None if policy.max_tokens is None else count_tokens(items, self._runtime, limit=policy.max_tokens)
+        return self._graded_list(query, [grades[i] for i in keep.choose(grades, policy, n_tokens=n_tokens)])
+
+    def rerank(self, query: str, documents: Iterable[Any], *, top_k: int | None = None) -> GradedList:
+        """Sort documents by falling logit; ties keep the order of the call. Nothing is dropped but by `top_k`.
+
+        Args:
+            query: not empty.
+            documents: as for `grade`.
+            top_k: return the best so many, >= 1; None returns all.
+
+        Raises:
+            InvalidInput, GradingError: as `grade`.
+        """
+        if top_k is not None:
+            _require_count("top_k", top_k)
+        ranked = self.grade(query, documents).ranked()
+        return self._graded_list(query, ranked.grades[:top_k])
+
+    def verify_goldens(self, *, tolerance: float = GOLDEN_TOLERANCE) -> GoldenReport:
+        """Score the golden pairs of the bundle again.
+
+        Args:
+            tolerance: largest absolute difference of a logit that still counts as the same.
+
+        Raises:
+            ParityError: a difference is larger; the verdicts of this grader are not those its threshold was made for.
+            GradingError: a golden pair gets no finite logit.
+        """
+        goldens = self._bundle.goldens
+        items = [read_pair((golden.query, golden.document), index) for index, golden in enumerate(goldens)]
+        found = np.array([grade.logit for grade in self._judge(items)])  # (n_pairs,)
+        differences = np.abs(found - np.array([golden.logit for golden in goldens]))
+        worst = int(differences.argmax())
+        report = GoldenReport(len(goldens), float(differences[worst]), worst)
+        if report.largest_difference > tolerance:
+            raise ParityError(
+                f"golden pair {worst}: expected logit {goldens[worst].logit:.4f}, found {found[worst]:.4f}, "
+                f"more than {tolerance} apart; another onnxruntime or CPU reads this bundle differently: "
+                "calibrate it here before use"
+            )
+        return report
+
+    def _stream(self, pairs: Iterator[Any], chunk_size: int) -> Iterator[Grade]:
+        held: list[InvalidInput] = []
+
+        def until_invalid() -> Iterator[PairText]:
+            # A bad pair ends the stream, but not before the pairs read ahead of it are judged.
+            try:
+                for index, pair in enumerate(pairs):
+                    yield read_pair(pair, index)
+            except InvalidInput as error:
+                held.append(error)
+
+        for chunk in chunked(until_invalid(), chunk_size):
+            yield from self._judge(chunk)
+        if held:
+            raise held[0]
+
+    def _judge_all(self, items: Sequence[PairText]) -> list[Grade]:
+        return [grade for chunk in chunked(iter(items), CHUNK_PAIRS) for grade in self._judge(chunk)]
+
+    def _judge(self, items: Sequence[PairText]) -> Iterator[Grade]:
+        return judge(items, self._runtime, calibration=self._bundle.manifest.calibration, point=self._point)
+
+    def _graded_list(self, query: str, grades: Iterable[Grade]) -> GradedList:
+        return GradedList(query, tuple(grades), self._point, self._bundle.hash)
+
+
+def _find_folder(source: str | Path | None, revision: str | None) -> Path:
+    if source is None:
+        if revision is not None:
+            raise InvalidInput("revision belongs to a Hub id; the embedded grader has one version, that of relgrade")
+        if not DEFAULT_BUNDLE.is_dir():
+            raise BundleIncomplete(
+                f"this installation has no embedded grader ({DEFAULT_BUNDLE} is not there); reinstall relgrade, or "
+                "name a bundle: Grader.load('path/to/folder')"
+            )
+        return DEFAULT_BUNDLE
+    if not isinstance(source, str | Path):
+        raise InvalidInput(f"source: a folder, a Hub id or None was expected, got {type(source).__name__}")
+    folder = Path(source)
+    if folder.exists() or isinstance(source, Path) or not is_hub_id(source):
+        if revision is not None:
+            raise InvalidInput(f"{source} is a folder and has no revision; leave revision out")
+        return folder
+    return fetch_bundle(source, revision=revision)
+
+
+def _require_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidInput(f"{name} must be a whole number >= 1, got {value!r}")

@@ -1,0 +1,33 @@
+"""From a bundle to the runtime of its architecture. A runtime's module is imported when a bundle asks for it."""
+
+from importlib import import_module
+
+from relgrade.bundle import Bundle
+from relgrade.errors import BundleError
+from relgrade.grade.runtime import Runtime
+
+RUNTIMES = {
+    "cross-encoder": ("relgrade.grade.cross_encoder", "CrossEncoderRuntime"),
+    "interaction": ("relgrade.grade.interaction", "InteractionRuntime"),
+}  # architecture -> module and class; each class has from_bundle(bundle, *, n_threads)
+
+
+def load_runtime(bundle: Bundle, *, n_threads: int | None = None) -> Runtime:
+    """Open the graphs of a bundle.
+
+    Args:
+        bundle: checked, see `load_bundle`.
+        n_threads: sequences read at once; None takes the cores of this process.
+
+    Raises:
+        BundleError: this relgrade does not know the architecture, or a graph cannot be opened.
+    """
+    architecture = bundle.manifest.architecture
+    if architecture not in RUNTIMES:
+        raise BundleError(
+            f"{bundle.folder}: the architecture {architecture!r} is unknown here; this relgrade grades with "
+            f"{', '.join(sorted(RUNTIMES))}; run: pip install --upgrade relgrade"
+        )
+    module, name = RUNTIMES[architecture]
+    runtime: Runtime = getattr(import_module(module), name).from_bundle(bundle, n_threads=n_threads)
+    return runtime
