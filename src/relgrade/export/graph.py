@@ -93,13 +93,13 @@ def export_onnx(
                 output_names=list(output_names),
                 dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
             )
+        found = [item.name for item in onnx.load(str(traced), load_external_data=False).graph.input]
+        if found != list(input_names):
+            raise ParityError(f"the graph reads {found}, {list(input_names)} was expected; an input got lost")
         if len(list(traced.parent.iterdir())) > 1:  # torch wrote one file per weight
             save_graph(onnx.load(str(traced)), path)
         else:
             move_graph(traced, path)
-    found = [item.name for item in onnx.load(str(path), load_external_data=False).graph.input]
-    if found != list(input_names):
-        raise ParityError(f"{path}: the graph reads {found}, {list(input_names)} was expected; an input got lost")
 
 
 def fuse(
@@ -134,7 +134,7 @@ def fuse(
         return Fusion(False, {}, "no pattern matched")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         candidate = Path(folder) / path.name
-        onnx.save(optimised.model, str(candidate))
+        optimised.save_model_to_file(str(candidate))  # also declares the domain of the fused operators
         error = _largest_excess(run_graph(path, probes), run_graph(candidate, probes))
         if not error <= FUSION_TOLERANCE:  # NaN fails too
             return Fusion(False, {}, f"fused outputs differ by {error:.2g}")
