@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from relgrade.data.splits import split_by_query
 
+from relgrade.data.splits import split_by_query
 from relgrade.errors import InvalidData
 from relgrade.records import Pair
 from relgrade.settings import SplitSettings
@@ -97,8 +97,7 @@ def read_labelled(
 
 def _held_out(train: Sequence[Pair], seed: int) -> list[Pair]:
     """The validation and calibration queries that a recipe with default shares draws from these rows."""
-    splits = split_by_query(train, SplitSettings(), seed=seed)
-    return [*splits.validation, *splits.calibration]
+    return [pair for pair in split_by_query(train, SplitSettings(), seed=seed) if pair.split != "train"]
 
 
 def _read(path: Path, name: str) -> list[Pair]:

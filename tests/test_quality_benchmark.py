@@ -39,7 +39,11 @@ def rows_of(split, n_queries, *, seed, unanswerable=()):
             word = "answer" if is_relevant else "nothing"
             other = noun if is_relevant or generator.random() < 0.4 else NOUNS[(query + place + 1) % len(NOUNS)]
             document = f"title: {split} {query}.{place}\nthe {other} has {word} number{seed}{query}{place}"
-            row = {"query_id": f"{split}{query}", "query": f"what of the {noun}", "doc_id": f"{query}.{place}"}
+            row = {
+                "query_id": f"{split}{query}",
+                "query": f"what of the {noun} in {split} {query}",
+                "doc_id": f"{query}.{place}",
+            }
             rows.append({**row, "document": document, "label": int(is_relevant), "split": split})
     rows[1]["ambiguous"] = True
     return rows
@@ -137,9 +141,13 @@ def test_the_checks_hold_a_grader_to_both_limits(folder, capsys, monkeypatch):
         def __init__(self, folder, *, n_threads):
             self.key = "fake"
 
+        def score(self, texts, corpus, advance):
+            return -super().score(texts, corpus, advance)
+
     monkeypatch.setattr(quality, "CosineScorer", FakeCosine)
     printed, good, _ = run(folder, capsys, "--encoder", "unused")
     assert (good["margin_ok"], good["worst_ok"]) == (True, True)
+    assert good["macro_ap"]["cosine"] < good["macro_ap"]["bm25"] == good["better_baseline_macro_ap"]
     printed, bad, _ = run(folder, capsys, "--encoder", "unused", grader=FakeGrader("bad", flipped=True))
     assert (bad["margin_ok"], bad["worst_ok"]) == (False, False)
     assert "NO" in printed

@@ -21,7 +21,11 @@ Kind = Literal["query", "document", "near-document"]
 KINDS: tuple[Kind, ...] = ("query", "document", "near-document")
 MAX_EXAMPLES = 5
 _SHOWN_CHARACTERS = 100
-_WORDS = {"query": "queries", "document": "documents", "near-document": "nearly the same documents"}
+_FINDING = {
+    "query": "{n} of {n_first} queries of {first} are in {second} too",
+    "document": "{n} of {n_first} documents of {first} are in {second} too",
+    "near-document": "{n} of {n_first} documents of {first} are nearly the same as one in {second}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,11 @@ class LeakReport:
         lines = []
         for leak in self.leaks:
             first, second = leak.splits
-            lines.append(f"{leak.n} of {leak.n_first} {_WORDS[leak.kind]} of {first} also in {second}")
+            lines.append(_FINDING[leak.kind].format(n=leak.n, n_first=leak.n_first, first=first, second=second))
             example = leak.examples[0]
-            likeness = "" if example.similarity == 1.0 else f" ({example.similarity:.2f})"
-            lines.append(f"  e.g. {_clip(example.first)}{likeness}")
+            lines.append(f"  for example {_clip(example.first)}")
+            if leak.kind == "near-document":
+                lines.append(f"  and {_clip(example.second)}, similarity {example.similarity:.2f}")
         return "\n".join(lines)
 
     def raise_if_found(self) -> None:
@@ -192,5 +197,7 @@ def _near_documents(documents: Texts, threshold: float, seed: int) -> Matches:
 
 
 def _clip(text: str) -> str:
+    """The beginning of an untrusted text on one line; what a terminal could obey is escaped."""
     text = " ".join(text.split())
-    return ascii(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}...")
+    text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
