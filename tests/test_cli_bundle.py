@@ -7,7 +7,10 @@ from fake_grader import FakeGrader
 from relgrade.cli import main
 from relgrade.cli.bundle import describe
 from relgrade.errors import BundleCorrupt, BundleIncomplete, BundleTooNew, GradingError, ParityError, UnsafeBundle
+from relgrade.grade.grader import GoldenReport
 from relgrade.records import Calibration, OperatingPoint
+
+REPORT = GoldenReport(n_pairs=16, largest_difference=0.002, worst=3)
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def cli(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments, error=None, at="verify", answer=None, manifest=None):
+    def run(*arguments, error=None, at="verify", answer=REPORT, manifest=None):
         def load(path, **_options):
             if error and at == "load":
                 raise error
@@ -42,7 +45,7 @@ def cli(tmp_path, monkeypatch):
 def test_a_whole_bundle_is_code_0(cli, arguments):
     result = cli(*arguments)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "as they were made" in result.stdout
+    assert "16 golden pairs are as they were made, largest logit difference 0.002" in result.stdout
 
 
 @pytest.mark.parametrize(
