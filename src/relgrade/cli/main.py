@@ -29,6 +29,7 @@ class LazyCommand:
 COMMANDS: dict[str, LazyCommand] = {
     "bundle": LazyCommand("relgrade.cli.bundle:bundle", "Look into a bundle and check that it grades as it should."),
     "grade": LazyCommand("relgrade.cli.grade:grade", "Grade documents against a query, or a file of pairs."),
+    "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
 }
 
 

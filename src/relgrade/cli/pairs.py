@@ -5,6 +5,7 @@ It knows options and tables; what is done to the pairs stands in `relgrade.data`
 
 from __future__ import annotations
 
+import inspect
 import io
 import shutil
 import sys
@@ -54,12 +55,12 @@ def pairs() -> None:
     """
 
 
-def _command(one: str, **attributes: Any) -> Callable[[_Command], click.Command]:
+def _command(one: str) -> Callable[[_Command], click.Command]:
     """A command of the group whose help ends with its exit codes; `one` says what 1 means."""
 
     def register(function: _Command) -> click.Command:
-        text = (function.__doc__ or "").rstrip() + _EXIT_CODES.format(one=one)
-        return pairs.command(help=text, **attributes)(function)
+        text = inspect.cleandoc(function.__doc__ or "") + _EXIT_CODES.format(one=one)
+        return pairs.command(help=text)(function)
 
     return register
 
@@ -83,9 +84,10 @@ def convert(
     split: str | None,
     skip_bad: bool,
 ) -> None:
-    """Read IN and write OUT, in the format of its suffix.
+    """Read IN and write OUT.
 
-    With --queries and --documents, IN is a file of TREC qrels.
+    The suffix of OUT decides its format: .jsonl, .csv or .tsv, perhaps .gz, or .parquet. With --queries and
+    --documents, IN is a file of TREC qrels.
     """
     from dataclasses import replace
 
@@ -121,10 +123,10 @@ def convert(
 @_SEED
 @_SKIP_BAD
 def split(inputs: Sequence[str], output: str, seed: int, skip_bad: bool, **shares: Any) -> None:
-    """Divide the pairs of IN by query into train, validation, calibration and test.
+    """Divide pairs by query into splits.
 
-    Rows that name another split than train keep it. A query never stands in two splits, and adding rows moves no
-    other query.
+    The splits are train, validation, calibration and test. Rows that name another split than train keep it. A query
+    never stands in two splits, and adding rows moves no other query.
     """
     from relgrade.data import drop_leaks, find_leaks, split_by_query
     from relgrade.formats import write_pairs
@@ -147,7 +149,11 @@ def split(inputs: Sequence[str], output: str, seed: int, skip_bad: bool, **share
 @_INPUTS
 @_NEAR
 def leaks(inputs: Sequence[str], near_duplicate: float) -> None:
-    """Report queries and documents of IN that stand in two splits, nearly the same documents too."""
+    """Find what stands in two splits.
+
+    The same query, the same document, and nearly the same documents, between any two splits of IN. Documents that
+    train and test queries share are normal where the corpus is one; queries never are.
+    """
     from relgrade.data import find_leaks
 
     report = find_leaks(_read(inputs, _BadLines(is_skipped=False)), near_duplicate=near_duplicate)
@@ -171,9 +177,10 @@ def leaks(inputs: Sequence[str], near_duplicate: float) -> None:
 def balance(
     source_path: str, output: str, method: Any, negatives_per_positive: float, seed: int, skip_bad: bool
 ) -> None:
-    """Repeat positive, or leave out negative, training pairs of IN; other splits stay as they are.
+    """Resample the training pairs.
 
-    Copies carry a number in field `copy`. Prints by how much the log-odds of a positive moved.
+    Positives are repeated, or negatives left out; other splits stay as they are. Copies carry a number in field
+    `copy`. Prints by how much the log-odds of a positive moved.
     """
     from relgrade.data import balance as balance_pairs
     from relgrade.data import prior_shift
@@ -193,7 +200,10 @@ def balance(
 @_INPUTS
 @_SKIP_BAD
 def stats(inputs: Sequence[str], skip_bad: bool) -> None:
-    """Count the queries and pairs of IN by source and split, and the share of positives among labelled pairs."""
+    """Count pairs by source and split.
+
+    The last column is the share of positives among the labelled pairs.
+    """
     bad = _BadLines(is_skipped=skip_bad)
     _echo(_stats_table(_read(inputs, bad)))
     bad.finish()
