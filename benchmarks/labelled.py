@@ -16,6 +16,7 @@ from relgrade.records import Pair
 from relgrade.settings import SplitSettings
 
 SUFFIX = ".jsonl.gz"
+HELD_OUT = ("validation", "calibration")
 # Licences that forbid training, or are not stated: these collections report and choose nothing, not even a threshold.
 EVALUATION_ONLY = frozenset({"climate_fever", "trec_dl21"})
 
@@ -80,24 +81,28 @@ def read_labelled(
         raise InvalidData(
             f"no collection {', '.join(missing) or '*'}{SUFFIX}; found: {', '.join(known) or 'none'}", path=folder
         )
-    tests, chosen_on, corpora = [], {}, {}
-    for path, name in zip(paths, known, strict=True):
-        rows = _read(path, name)
-        corpus = tuple(dict.fromkeys(pair.document for pair in rows))
-        test = [pair for pair in rows if pair.split == "test"]
-        if test and (not names or name in names):
-            tests.append(_collection(name, _limited(test, limit_queries, seed), corpus))
-        train = [pair for pair in rows if pair.split == "train" and not pair.fields.get("ambiguous")]
-        if train and name not in EVALUATION_ONLY:
-            held_out = _held_out(train, seed)
-            chosen_on[name] = tuple(_limited(held_out, limit_queries, seed))
-            corpora[name] = corpus
-    return Labelled(tuple(tests), chosen_on, corpora)
+    rows = {name: _read(path, name) for path, name in zip(paths, known, strict=True)}
+    corpora = {name: tuple(dict.fromkeys(pair.document for pair in of_file)) for name, of_file in rows.items()}
+    tests = [
+        _collection(name, _limited(test, limit_queries, seed), corpora[name])
+        for name, of_file in rows.items()
+        if (test := [pair for pair in of_file if pair.split == "test"]) and (not names or name in names)
+    ]
+    chosen_on = _held_out([pair for of_file in rows.values() for pair in of_file], seed)
+    limited = {name: tuple(_limited(pairs, limit_queries, seed)) for name, pairs in chosen_on.items()}
+    return Labelled(tuple(tests), limited, corpora)
 
 
-def _held_out(train: Sequence[Pair], seed: int) -> list[Pair]:
-    """The validation and calibration queries that a recipe with default shares draws from these rows."""
-    return [pair for pair in split_by_query(train, SplitSettings(), seed=seed) if pair.split != "train"]
+def _held_out(rows: Sequence[Pair], seed: int) -> dict[str, list[Pair]]:
+    """Validation and calibration pairs by source, as a recipe with default shares draws them.
+
+    All files are divided together, so that a query that is tested in one file chooses nothing in another.
+    """
+    chosen_on: dict[str, list[Pair]] = {}
+    for pair in split_by_query(rows, SplitSettings(), seed=seed):
+        if pair.split in HELD_OUT and pair.source not in EVALUATION_ONLY and not pair.fields.get("ambiguous"):
+            chosen_on.setdefault(str(pair.source), []).append(pair)
+    return chosen_on
 
 
 def _read(path: Path, name: str) -> list[Pair]:

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None, *, load_grader: LoadGrader | No
         contenders = _baselines(options, labelled, cache, progress)
         if not options.baselines_only:
             grader = (load_grader or _load_grader)(options.bundle)
-            shipped = Contender(GraderScorer(grader), grader.bundle.calibration, grader.operating_point)
+            shipped = Contender(GraderScorer(grader), grader.bundle.manifest.calibration, grader.operating_point)
             contenders = {GRADER: shipped, **contenders}
         results = {each.name: _measure(each, contenders, cache, progress, draws) for each in labelled.tests}
     is_whole = "cosine" in contenders and not options.files and options.limit_queries is None

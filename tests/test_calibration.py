@@ -84,6 +84,12 @@ def test_perfect_separation_stays_finite():
     assert 0.0 < probabilities[0] < 0.3 < 0.7 < probabilities[1] < 1.0
 
 
+def test_targets_are_smoothed_as_platt_does():
+    # One pair of each class: targets (1 + 1) / (1 + 2) and 1 / (1 + 2), which two numbers fit exactly.
+    calibration = fit_platt([-1.0, 1.0], [0, 1])
+    assert apply(calibration, [-1.0, 1.0]) == pytest.approx([1 / 3, 2 / 3], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("logits", "labels", "reason"),
     [

@@ -103,6 +103,8 @@ def test_calibration_error_by_hand():
 def test_equal_mass_bins_hold_equal_shares():
     bins = metrics.equal_mass_bins(np.random.default_rng(0).random(150), n_bins=15)
     assert np.bincount(bins).tolist() == [10] * 15
+    # Nine tied pairs stand in the bin of the middle one, the sixth of ten.
+    assert metrics.equal_mass_bins(np.array([0.1] + [0.2] * 9), n_bins=2).tolist() == [0] + [1] * 9
 
 
 def test_queries_that_lose_everything_and_queries_kept_for_nothing():

@@ -19,14 +19,15 @@ class FakeGrader:
     """Grades by whether the document says "answer", and counts what it was asked."""
 
     def __init__(self, bundle_hash="abc", flipped=False):
-        self.bundle = SimpleNamespace(hash=bundle_hash, calibration=Calibration("platt", 2.0, 0.0))
+        manifest = SimpleNamespace(calibration=Calibration("platt", 2.0, 0.0))
+        self.bundle = SimpleNamespace(hash=bundle_hash, manifest=manifest)
         self.operating_point = OperatingPoint("balanced", 0.5)
         self.flipped = flipped
         self.n_graded = 0
 
     def grade_pairs(self, pairs):
         self.n_graded += len(pairs)
-        return [SimpleNamespace(logit=3.0 if ("answer" in text) != self.flipped else -3.0) for _, text in pairs]
+        return (SimpleNamespace(logit=3.0 if ("answer" in text) != self.flipped else -3.0) for _, text in pairs)
 
 
 def rows_of(split, n_queries, *, seed, unanswerable=()):
@@ -63,21 +64,8 @@ def folder(tmp_path):
 
 
 def run(folder, capsys, *more, grader=None):
-    arguments = [
-        "--data",
-        folder,
-        "--cache",
-        folder / "cache",
-        "--output",
-        folder / "out.json",
-        "--draws",
-        "50",
-        "--quiet",
-    ]
-    assert (
-        quality.main([str(each) for each in (*arguments, *more)], load_grader=lambda bundle: grader or FakeGrader())
-        == 0
-    )
+    places = f"--data {folder} --cache {folder}/cache --output {folder}/out.json --draws 50 --quiet"
+    assert quality.main([*places.split(), *more], load_grader=lambda bundle: grader or FakeGrader()) == 0
     printed = capsys.readouterr().out
     return printed, json.loads(printed.splitlines()[-1]), json.loads((folder / "out.json").read_text())
 
@@ -107,6 +95,15 @@ def test_thresholds_of_baselines_come_from_train_rows_that_may_be_used(folder, c
     held_out = {pair.query_id for pairs in data.chosen_on.values() for pair in pairs}
     assert all(query.startswith("train") for query in held_out)
     assert all(pair.split == "test" for each in data.tests for pair in each.pairs)
+
+
+def test_a_query_tested_in_one_file_chooses_nothing_in_another(folder):
+    before = labelled.read_labelled(folder).chosen_on["first"][0]
+    row = {"query_id": "x", "query": before.query, "doc_id": "x", "document": "else", "label": 1, "split": "test"}
+    with gzip.open(folder / "third.jsonl.gz", "wt") as file:
+        file.write(json.dumps(row) + "\n")
+    chosen_on = labelled.read_labelled(folder).chosen_on
+    assert before.query not in {pair.query for pairs in chosen_on.values() for pair in pairs}
 
 
 def test_a_rerun_scores_nothing_and_another_bundle_scores_all(folder, capsys):
