@@ -135,6 +135,14 @@ def test_report_is_json(reference):
     assert data["compositions"][0]["int8"]["n_flips"] == 0
 
 
+def test_report_with_an_infinite_difference_is_json(reference):
+    broken = reference.copy()
+    broken[7] = np.nan
+    data = json.loads(json.dumps(measure(reference, int8=scorer(broken)).to_json(), allow_nan=False))
+    assert data["compositions"][0]["int8"]["max"] is None
+    assert data["compositions"][0]["int8"]["worst"] == 7
+
+
 @pytest.mark.parametrize(
     ("expected", "found", "threshold"),
     [([], [], 0.0), ([1.0], [1.0, 2.0], 0.0), ([[1.0]], [[1.0]], 0.0), ([np.nan], [1.0], 0.0), ([1.0], [1.0], np.nan)],

@@ -98,19 +98,27 @@ def export_cross_encoder(student: CrossEncoderStudent, folder: Path | str, setti
 
 
 def measure_cross_encoder(
-    student: CrossEncoderStudent, graphs: ExportedGraphs, pairs: Sequence[Pair], *, threshold: float, seed: int = 0
+    student: CrossEncoderStudent,
+    pairs: Sequence[Pair],
+    *,
+    fp32: Path,
+    int8: Path | None,
+    threshold: float,
+    seed: int = 0,
 ) -> ParityReport:
-    """Score pairs with the student and both graphs, for every way of batching; `check_parity` judges the report.
+    """Score pairs with the student and its graphs, for every way of batching; `check_parity` judges the report.
 
     Args:
         student: the model that was exported.
-        graphs: what became of it.
         pairs: real ones, of the kind the grader will meet; the share of flips is no finer than 1 / len(pairs).
+        fp32: the graph that must say the same.
+        int8: the graph that must judge the same, None where there is none.
         threshold: logit from which a pair is relevant.
         seed: of the shuffled batches.
 
     Raises:
         InvalidInput: no pairs, or the student itself gives a logit that is not finite.
+        BundleError: a graph is missing or damaged.
     """
     if not pairs:
         raise InvalidInput("parity needs pairs to measure on, got none")
@@ -119,8 +127,8 @@ def measure_cross_encoder(
     pad_id = student.backbone.config.pad_token_id or 0
     return measure_parity(
         student.score(pairs),
-        _graph_scorer(graphs.fp32, encoded, pad_id=pad_id),
-        None if graphs.int8 is None else _graph_scorer(graphs.int8, encoded, pad_id=pad_id),
+        _graph_scorer(fp32, encoded, pad_id=pad_id),
+        None if int8 is None else _graph_scorer(int8, encoded, pad_id=pad_id),
         lengths=[len(pair.ids) for pair in encoded],
         threshold=threshold,
         seed=seed,

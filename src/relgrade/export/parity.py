@@ -69,9 +69,10 @@ class ParityReport:
         return None if self.shipped.int8 is None else self.shipped.int8.flips
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, for the card and for `relgrade parity`."""
+        """Plain JSON, for the card and for `relgrade parity`; an infinite difference becomes null."""
         summary = {"max_logit_error": self.max_logit_error, "verdict_flips": self.verdict_flips}
-        return {**summary, **asdict(self), "compositions": [asdict(item) for item in self.compositions]}
+        plain: dict[str, Any] = _without_infinities({**summary, **asdict(self)})
+        return plain
 
 
 def compare_logits(reference: ArrayLike, candidate: ArrayLike, *, threshold: float) -> LogitDifference:
@@ -234,3 +235,11 @@ def _score(scorer: BatchScorer, batches: Sequence[Sequence[int]]) -> NDArray[np.
 
 def _cut(indices: Sequence[int], size: int) -> list[list[int]]:
     return [list(indices[start : start + size]) for start in range(0, len(indices), size)]
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinities(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
