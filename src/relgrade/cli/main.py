@@ -28,8 +28,10 @@ class LazyCommand:
 
 COMMANDS: dict[str, LazyCommand] = {
     "bundle": LazyCommand("relgrade.cli.bundle:bundle", "Look into a bundle and check that it grades as it should."),
+    "export": LazyCommand("relgrade.cli.export:export", "Write the ONNX graphs of a trained student.", extra="train"),
     "grade": LazyCommand("relgrade.cli.grade:grade", "Grade documents against a query, or a file of pairs."),
     "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
+    "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
 }
 
 

@@ -18,7 +18,7 @@ def quantise(fp32_path: Path | str, int8_path: Path | str) -> None:
 
     Weights take 7 of the 8 bits (`reduce_range`): without VNNI the products of two 8-bit numbers are summed in 16 bits
     and saturate, so the same graph would say other things on other processors. Scales are per output channel.
-    Measured on a 6-layer MiniLM with 170-token pairs, two processes of one thread: 12 to 15 thousand tokens a second,
+    Measured on a 6-layer MiniLM with 170-token pairs, two workers of one thread: 12 to 15 thousand tokens a second,
     against 7.5 thousand in fp32; 8-bit blocks (MatMulNBits) were slower than that.
 
     Args:

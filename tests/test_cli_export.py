@@ -1,0 +1,160 @@
+"""`relgrade export` and `relgrade parity` hand on what the library found, with exit codes; the models are stand-ins."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import relgrade.export
+from relgrade.cli.export import export, parity
+from relgrade.cli.main import LazyCommand, LazyGroup
+from relgrade.errors import ParityError
+from relgrade.export import Fusion, measure_parity
+from relgrade.export.cross_encoder import ExportedGraphs
+
+group = LazyGroup(
+    "relgrade",
+    lazy={name: LazyCommand(f"relgrade.cli.export:{name}", "", extra="train") for name in ("export", "parity")},
+)
+LOGITS = np.linspace(-3.0, 3.0, 200)
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("student").mkdir()
+    Path("graphs").mkdir()
+    Path("graphs/model.int8.onnx").write_bytes(b"graph")
+    rows = [{"query": f"q{i}", "document": f"SECRET {i}", "split": "test" if i % 2 else "train"} for i in range(200)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("relgrade.cli.export._load_student", lambda folder: SimpleNamespace(folder=folder))
+    return lambda *arguments: CliRunner().invoke(group, arguments)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What `parity` measured with; `int8` may be changed before the call."""
+    seen = SimpleNamespace(int8=LOGITS.copy())
+
+    def measure(student, pairs, *, fp32, int8, threshold):
+        seen.pairs, seen.fp32, seen.graph, seen.threshold = pairs, fp32, int8, threshold
+        n = len(pairs)
+        return measure_parity(
+            LOGITS[:n],
+            lambda i: LOGITS[list(i)],
+            None if int8 is None else lambda i: seen.int8[list(i)],
+            lengths=[8] * n,
+            threshold=threshold,
+        )
+
+    monkeypatch.setattr(relgrade.export, "measure_cross_encoder", measure)
+    return seen
+
+
+def test_parity_prints_a_table(cli, measured):
+    result = cli("parity", "student", "graphs", "pairs.jsonl", "--threshold", "0.5")
+    assert result.exit_code == 0, result.output
+    assert measured.threshold == 0.5
+    assert measured.graph == Path("graphs/model.int8.onnx")
+    for name in ("alone", "sorted-8", "sorted-32", "long-neighbour"):
+        assert name in result.stdout
+    assert "200 pairs, relevant from logit 0.5 on" in result.stdout
+
+
+def test_parity_past_the_limit_still_prints_the_report(cli, measured):
+    measured.int8[:] *= -1
+    result = cli("parity", "student", "graphs", "pairs.jsonl", "--format", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["verdict_flips"] > 0.9
+    assert "verdicts flip" in result.stderr
+    assert "SECRET" not in result.output
+
+
+def test_limit_of_flips_can_be_set(cli, measured):
+    measured.int8[:] *= -1
+    assert cli("parity", "student", "graphs", "pairs.jsonl", "--max-verdict-flips", "1").exit_code == 0
+
+
+def test_report_with_an_infinite_difference_is_json(cli, measured):
+    measured.int8[3] = np.nan
+    result = cli("parity", "student", "graphs", "pairs.jsonl", "--format", "json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["compositions"][0]["int8"]["max"] is None
+    assert cli("parity", "student", "graphs", "pairs.jsonl").exit_code == 1
+
+
+def test_parity_without_int8(cli, measured):
+    Path("graphs/model.int8.onnx").unlink()
+    result = cli("parity", "student", "graphs", "pairs.jsonl")
+    assert result.exit_code == 0, result.output
+    assert measured.graph is None
+    assert "int8" not in result.stdout
+
+
+def test_pairs_are_chosen_by_split_and_number(cli, measured):
+    assert cli("parity", "student", "graphs", "pairs.jsonl", "--split", "test", "--max-pairs", "7").exit_code == 0
+    assert [pair.query for pair in measured.pairs] == [f"q{i}" for i in range(1, 15, 2)]
+
+
+def test_bad_pairs_are_bad_input(cli, measured):
+    assert cli("parity", "student", "graphs", "none.jsonl").exit_code == 2
+    Path("empty.jsonl").write_text("")
+    result = cli("parity", "student", "graphs", "empty.jsonl")
+    assert result.exit_code == 2
+    assert "empty.jsonl" in result.stderr
+
+
+def test_export_says_what_it_wrote(cli, monkeypatch):
+    def write(student, folder, settings):
+        assert (settings.quantise, settings.max_logit_error) == (True, 1e-4)
+        graphs = [Path(folder) / f"model.{kind}.onnx" for kind in ("fp32", "int8")]
+        Path(folder).mkdir()
+        for path in graphs:
+            path.write_bytes(b"0" * 3_000_000)
+        return ExportedGraphs(*graphs, ("input_ids",), Fusion(True, {"Attention": 6}), 2e-6)
+
+    monkeypatch.setattr(relgrade.export, "export_cross_encoder", write)
+    result = cli("export", "student", "out")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "out/model.fp32.onnx: 3.0 MB",
+        "out/model.int8.onnx: 3.0 MB",
+        "fused: Attention 6",
+        "fp32 differs from the student by at most 2e-06",
+    ]
+
+
+def test_export_without_int8_and_fusion(cli, monkeypatch):
+    def write(student, folder, settings):
+        assert not settings.quantise
+        path = Path("graphs/model.int8.onnx")
+        return ExportedGraphs(path, None, ("input_ids",), Fusion(False, {}, "llama is not known to fuse"), 0.0)
+
+    monkeypatch.setattr(relgrade.export, "export_cross_encoder", write)
+    result = cli("export", "student", "out", "--no-int8")
+    assert "fused: nothing, llama is not known to fuse" in result.stdout
+
+
+def test_unfaithful_export_is_exit_code_1(cli, monkeypatch):
+    def fail(student, folder, settings):
+        raise ParityError("differs by 0.3")
+
+    monkeypatch.setattr(relgrade.export, "export_cross_encoder", fail)
+    result = cli("export", "student", "out")
+    assert result.exit_code == 1
+    assert "differs by 0.3" in result.stderr
+
+
+def test_student_that_is_not_there(tmp_path):
+    for arguments in (["export", "none", "out"],):
+        result = CliRunner().invoke(group, arguments)
+        assert result.exit_code == 2
+        assert "none: no such folder" in result.stderr
+
+
+@pytest.mark.parametrize("command", [export, parity])
+def test_help_lists_exit_codes(command):
+    assert "Exit codes" in CliRunner().invoke(command, ["--help"]).stdout
