@@ -14,7 +14,7 @@ from fake_runtime import GOLDENS, fake_bundle, fake_files, fake_manifest
 from relgrade.bundle import GoldenPair, Manifest, goldens_to_bytes, load_bundle, store, write_bundle
 from relgrade.bundle.goldens import goldens_from_bytes
 from relgrade.bundle.safety import require_safe_content
-from relgrade.errors import BundleCorrupt, BundleIncomplete, BundleTooNew, InvalidInput, UnsafeBundle
+from relgrade.errors import BundleCorrupt, BundleIncomplete, BundleTooNew, InvalidInput, OutputError, UnsafeBundle
 from relgrade.records import Calibration, OperatingPoint
 
 JSON_VALUES = st.recursive(
@@ -374,7 +374,7 @@ def test_a_full_disk_leaves_the_earlier_bundle(bundle, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match="cannot be written: no space left on device; what stood there before is"):
         write_bundle(bundle.folder, fake_manifest(name="other"), fake_files(), overwrite=True)
     assert load_bundle(bundle.folder).hash == bundle.hash
 

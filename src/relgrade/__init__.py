@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from relgrade.errors import InvalidInput as InvalidInput
     from relgrade.errors import InvalidSettings as InvalidSettings
     from relgrade.errors import MissingExtra as MissingExtra
+    from relgrade.errors import OutputError as OutputError
     from relgrade.errors import ParityError as ParityError
     from relgrade.errors import RelgradeError as RelgradeError
     from relgrade.errors import SplitLeak as SplitLeak
@@ -41,8 +42,8 @@ __version__ = "0.1.0"  # as in pyproject.toml; a test compares them
 _HOMES = {
     "relgrade.errors": (
         *("BundleCorrupt", "BundleError", "BundleIncomplete", "BundleTooNew", "GradingError", "InvalidData"),
-        *("InvalidInput", "InvalidSettings", "MissingExtra", "ParityError", "RelgradeError", "SplitLeak"),
-        *("TrainingError", "UndefinedMeasure", "UnsafeBundle"),
+        *("InvalidInput", "InvalidSettings", "MissingExtra", "OutputError", "ParityError", "RelgradeError"),
+        *("SplitLeak", "TrainingError", "UndefinedMeasure", "UnsafeBundle"),
     ),
     "relgrade.grade.grader": ("Grader",),
     "relgrade.records": ("Calibration", "Document", "Grade", "GradedList", "KeepPolicy", "OperatingPoint", "Pair"),

@@ -75,7 +75,7 @@ def _introduction(manifest: Manifest) -> str:
     if manifest.description:
         lines += [escape(manifest.description), ""]
     lines += [
-        "A grader for [relgrade](https://pypi.org/project/relgrade/): it reads a query and a document and says how "
+        "A grader for relgrade, a Python library: it reads a query and a document and says how "
         f"probable it is that the document is relevant, and whether to keep it. It is {architecture}.",
         "",
         f"**What relevant means here** ({escape(manifest.rubric)}). "
@@ -144,10 +144,11 @@ def _metrics(provenance: Mapping[str, Any]) -> str:
 
 def _decision(manifest: Manifest) -> str:
     calibration = manifest.calibration
+    sign = "-" if calibration.intercept < 0 else "+"
     lines = [
         "## Calibration and operating points",
         "",
-        f"probability = sigmoid({calibration.slope:.6g} logit + {calibration.intercept:.6g}), "
+        f"probability = sigmoid({calibration.slope:.6g} logit {sign} {abs(calibration.intercept):.6g}), "
         f"method {escape(calibration.method)}.",
         *_evidence(calibration.evidence),
         "",

@@ -13,7 +13,15 @@ from relgrade.bundle.card import render_card
 from relgrade.bundle.goldens import GOLDENS_NAME, GoldenPair, goldens_from_bytes
 from relgrade.bundle.safety import require_safe_content, require_safe_name, require_safe_suffix
 from relgrade.bundle.schema import CARD_NAME, MANIFEST_NAME, REQUIRED_FILES, FileEntry, Manifest
-from relgrade.errors import BundleCorrupt, BundleError, BundleIncomplete, InvalidInput, UnsafeBundle
+from relgrade.errors import (
+    BundleCorrupt,
+    BundleError,
+    BundleIncomplete,
+    InvalidInput,
+    OutputError,
+    RelgradeError,
+    UnsafeBundle,
+)
 
 MAX_MANIFEST_BYTES = 16 * 2**20  # it is read before anything is known about it
 _PIECE_BYTES = 2**20
@@ -103,13 +111,13 @@ def write_bundle(
         BundleIncomplete: a graph, tokenizer.json or goldens.jsonl is not among `files`.
         BundleCorrupt: goldens.jsonl cannot be read as golden pairs.
         InvalidInput: two names differ in case only, or something else stands at `folder`.
+        OutputError: the disk is full, or the place may not be written.
     """
     folder = Path(folder)
     _check_names(files)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
-    draft.mkdir()
     try:
+        draft.mkdir(parents=True)
         entries = {name: _write_file(draft / name, name, source) for name, source in files.items()}
         if CARD_NAME not in entries:
             card = render_card(replace(manifest, files=entries))
@@ -120,6 +128,10 @@ def write_bundle(
         for place in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
             _sync_folder(place)
         _publish(draft, folder, bundle.hash, overwrite=overwrite)
+    except OSError as error:
+        if isinstance(error, RelgradeError):
+            raise
+        raise OutputError.from_os_error(error, path=folder, state="what stood there before is intact") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # gone already when all went well
     return replace(bundle, folder=folder)

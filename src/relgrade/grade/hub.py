@@ -38,9 +38,10 @@ def fetch_bundle(repo_id: str, *, revision: str | None) -> Path:
         MissingExtra: huggingface_hub is not installed.
         BundleError: the Hub cannot be reached, or has no such repository, commit or manifest, or asks for permission.
     """
-    if revision is None or not _COMMIT.fullmatch(revision):
+    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
         raise InvalidInput(
-            f"{repo_id}: a Hub bundle needs revision=, the 40 hexadecimal digits of a commit, got {revision!r}; "
+            f"{repo_id}: no folder here, and as a Hub id it needs revision=, the 40 hexadecimal digits of a commit, "
+            f"got {revision!r}; "
             "branches and tags can move, and the verdicts with them. The commit stands under 'Files and versions'"
         )
     try:
