@@ -115,11 +115,13 @@ class CosineScorer:
         try:
             import torch
             from transformers import AutoModel, AutoTokenizer
+            from transformers.utils import logging
         except ImportError as error:
             raise MissingExtra("torch", extra="train", purpose="run the cosine baseline") from error
         self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         self.key = f"{self.sha256} mean pooling, {self.max_tokens} tokens"
         torch.set_num_threads(n_threads)
+        logging.disable_progress_bar()  # ours is on the screen
         self._torch = torch
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
