@@ -40,6 +40,7 @@ class JsonlJournal:
         self._key = key
         self.finished: list[str] = []
         self.done: set[str] = set()
+        self._size = 0  # bytes of the finished rows
         if self.path.suffix == ".gz":
             raise InvalidInput(f"{path}: a gzip file cannot be continued after an interruption; write plain .jsonl")
         if self.path.exists() and not self.path.is_file():
@@ -51,7 +52,7 @@ class JsonlJournal:
             raise OutputError.from_os_error(error, path=path) from error
         try:
             self._lock()
-            self._size = self._read_finished()
+            self._read_finished()
             self._cut(self._size)
         except BaseException:
             self._file.close()
@@ -132,9 +133,7 @@ class JsonlJournal:
         except BlockingIOError as error:
             raise InvalidInput(f"{self.path}: another process is writing this file; wait for it to end") from error
 
-    def _read_finished(self) -> int:
-        """Take the keys of the finished rows; returns the size of those in bytes."""
-        n_bytes = 0
+    def _read_finished(self) -> None:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):  # torn, and a whole object only by chance
@@ -144,9 +143,7 @@ class JsonlJournal:
                 except (ValueError, RecursionError) as error:
                     message = f"not a finished row of this output: {error}; repair it or write to another file"
                     raise InvalidData(message, path=self.path, line=number) from error
-                self._note([key], 0)
-                n_bytes += len(line)
-        return n_bytes
+                self._note([key], len(line))
 
     def _cut(self, n_bytes: int) -> None:
         """Cut what follows the finished rows."""
