@@ -79,7 +79,7 @@ def balance(pairs: Sequence[Pair], settings: BalanceSettings, *, seed: int) -> l
             positives = np.asarray(classes.positives)
             times[positives] = n_wanted // n_positive
             times[positives[generator.permutation(n_positive)[: n_wanted % n_positive]]] += 1
-    return [copy for pair, n in zip(pairs, times.tolist(), strict=True) for copy in _copies(pair, n)]
+    return _repeated(pairs, times.tolist())
 
 
 def class_weights(pairs: Sequence[Pair], settings: BalanceSettings) -> ClassWeights:
@@ -135,10 +135,21 @@ def _classes(pairs: Sequence[Pair]) -> _Classes:
     return _Classes(positives, negatives)
 
 
-def _copies(pair: Pair, n_copies: int) -> list[Pair]:
-    if n_copies == 1:
-        return [pair]
-    earlier = pair.fields.get(COPY_FIELD)  # of a file that was balanced before
-    numbers = [i if earlier is None else f"{earlier}.{i}" for i in range(1, n_copies)]
-    copies = [replace(pair, fields={**pair.fields, COPY_FIELD: number}) for number in numbers]
-    return [pair, *copies] if n_copies else []
+def _repeated(pairs: Sequence[Pair], times: Sequence[int]) -> list[Pair]:
+    """Each pair as often as said, copies numbered above those that an earlier balancing made."""
+    last: dict[tuple[str | None, str, str], int] = {}  # the pair -> its highest number
+    for pair in pairs:
+        number = pair.fields.get(COPY_FIELD)
+        if isinstance(number, int):
+            last[_identity(pair)] = max(number, last.get(_identity(pair), 0))
+    repeated = []
+    for pair, n_times in zip(pairs, times, strict=True):
+        repeated.extend([pair] if n_times else [])
+        for _ in range(n_times - 1):
+            last[_identity(pair)] = last.get(_identity(pair), 0) + 1
+            repeated.append(replace(pair, fields={**pair.fields, COPY_FIELD: last[_identity(pair)]}))
+    return repeated
+
+
+def _identity(pair: Pair) -> tuple[str | None, str, str]:
+    return pair.source, pair.query_id, pair.doc_id
