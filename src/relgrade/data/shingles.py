@@ -119,11 +119,10 @@ def _hash_shingles(words: Sequence[int], lengths: Sequence[int]) -> tuple[UInt64
     ends = np.cumsum(n_words)
     # Words to the end of its text, from each word: a window may not reach into the next text.
     left = np.repeat(ends, n_words) - np.arange(len(codes))  # (n_words,)
+    padded = np.concatenate([codes, np.zeros(SHINGLE_WORDS, dtype=np.uint64)])
     hashes = np.zeros(len(codes), dtype=np.uint64)
     for i in range(SHINGLE_WORDS):
-        shifted = np.zeros_like(codes)
-        shifted[: len(codes) - i] = codes[i:]
-        hashes = hashes * _MULTIPLIER + np.where(left > i, shifted, np.uint64(0))
+        hashes = hashes * _MULTIPLIER + np.where(left > i, padded[i : i + len(codes)], np.uint64(0))
     # The first window of a text always counts, the others only when they are full.
     is_first = np.zeros(len(codes), dtype=np.bool_)
     is_first[ends - n_words] = True
