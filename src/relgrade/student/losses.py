@@ -99,7 +99,7 @@ class Listwise:
     def __call__(self, logits: Tensor, labels: Tensor, query_index: Tensor, weights: Tensor) -> Tensor:
         """Mean over the lists; a list weighs the mean weight of its pairs."""
         _check(logits, labels, query_index, weights)
-        lists = query_index.unique()
+        lists = torch.unique(query_index)
         member = query_index[None, :] == lists[:, None]  # (n_lists, n_pairs)
         size = member.sum(dim=1)  # (n_lists,)
         labels = labels.float()
@@ -115,7 +115,8 @@ class Listwise:
 
         pairwise = (member * self._pairwise.of_pairs(logits, labels)).sum(dim=1) / size  # (n_lists,)
         weight = (member * weights.float()).sum(dim=1) / size  # (n_lists,)
-        return (weight * torch.where(is_ranked, ranked, pairwise)).mean()
+        loss: Tensor = (weight * torch.where(is_ranked, ranked, pairwise)).mean()
+        return loss
 
 
 LOSSES: dict[str, Callable[[float, float], Loss]] = {
