@@ -1,133 +1,130 @@
-"""Tiny real models, saved as Hugging Face folders: 2 layers, 16 dimensions, 60 words. They are shared, so read only."""
+"""Tiny real models, made in memory: two layers, sixteen dimensions, sixty words. No test needs the network.
 
-import json
+The folders are shared by the whole session: read them, copy them before changing anything.
+"""
 
 import pytest
 
-WORDS = [*(f"w{i}" for i in range(40)), *"question documents pass fail or if and the are in to is with you : .".split()]
-GEMMA_CHAT = (  # like the real one: no system role, `<bos>` first
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "{{ bos_token }}{% for m in messages %}[S] {{ m['role'] }} {{ m['content'] | trim }} [E]{% endfor %}"
-    "{% if add_generation_prompt %}[S] model{% endif %}"
+VOCABULARY = (
+    "red green blue grey black white gold pink apple pear plum fig grape melon lemon peach cat dog cow horse goat "
+    "sheep duck hen river lake sea hill rock sand wood leaf is was the of in on a an what where who when which did "
+    "does how one two three four"
 )
-LLAMA_CHAT = (
-    "{{ bos_token }}{% for m in messages %}[S] {{ m['role'] }} {{ m['content'] }} [E]{% endfor %}"
-    "{% if add_generation_prompt %}[S] pass{% endif %}"
-)
+WORDS = VOCABULARY.split()
+
 SHAPE = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 32,
-    "max_position_embeddings": 160,
-    "initializer_range": 0.4,  # so large that whatever is lost moves the logit
+    "max_position_embeddings": 128,
 }
 
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] | trim }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
 
-def save_tokenizer(folder, special, *, template, chat_template=None, **names):
-    """A WordPiece over the special tokens, WORDS and single letters; `names` are transformers' (pad_token, ...)."""
+
+def make_wordpiece():
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    letters = [prefix + chr(i) for prefix in ("", "##") for i in (*range(97, 123), *range(48, 58))]
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*special, *WORDS, *letters]))}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "##s", "##ed", *WORDS]
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens(special)
-    single, pair = template
-    used = [(token, vocabulary[token]) for token in special if token in pair]
-    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128, "unk_token": "[UNK]", **names}
-    if chat_template:
-        config["chat_template"] = chat_template
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return vocabulary
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"]))
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    return tokenizer
 
 
-def save_bert_tokenizer(folder):
-    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return save_tokenizer(
-        folder,
-        ["[UNK]", "[PAD]", "[CLS]", "[SEP]"],  # padding is not 0, so that a pad id taken for granted would show
-        template=("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"),
-        **names,
-    )
+def make_decoder_tokenizer(special):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    # Single characters stand for what is no word, so that the prompt of a template differs from nothing.
+    pieces = ["<unk>", "<s>", "</s>", *special, *WORDS, "question", "documents", "pass", "fail", ":", ",", ".", "\n"]
+    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>", *special])
+    return tokenizer
 
 
-def save_model(folder, model):
-    """Save weights without the head, as pretrained ones come."""
-    model.base_model.save_pretrained(folder)
+def save_tokenizer(tokenizer, folder, **special):
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """A `tokenizers.Tokenizer`: WordPiece of some sixty words with BERT's special tokens, [PAD] is 0."""
+    return make_wordpiece()
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_folder(tmp_path_factory, tiny_tokenizer):
+    """The tokenizer of `tiny_bert_folder` alone, as a folder without a model."""
+    folder = tmp_path_factory.mktemp("tiny-tokenizer")
+    save_tokenizer(tiny_tokenizer, folder, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]")
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer_folder(tmp_path_factory):
-    """WordPiece with BERT's special tokens."""
-    folder = tmp_path_factory.mktemp("models") / "tokenizer"
-    save_bert_tokenizer(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_bert_folder(tmp_path_factory):
-    """An encoder with token types."""
-    import torch
+def tiny_bert_folder(tmp_path_factory, tiny_tokenizer):
+    """A BERT encoder without a trained head, as `from_pretrained` reads it."""
+    torch = pytest.importorskip("torch")
     from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("models") / "bert"
-    vocabulary = save_bert_tokenizer(folder)
-    torch.manual_seed(0)
-    return save_model(folder, BertModel(BertConfig(vocab_size=len(vocabulary), pad_token_id=1, **SHAPE)))
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BertModel(BertConfig(vocab_size=tiny_tokenizer.get_vocab_size(), pad_token_id=0, **SHAPE))
+    model.save_pretrained(folder)
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    save_tokenizer(tiny_tokenizer, folder, **{f"{name}_token": token for name, token in names.items()})
+    return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_llama_folder(tmp_path_factory):
-    """A decoder whose tokenizer names no pad token and has none to spare; a chat template with a system role."""
-    import torch
-    from transformers import LlamaConfig, LlamaModel
+    """A Llama decoder with a chat template; its padding token is there but not named, as in Llama 3.2."""
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    vocabulary = save_tokenizer(
-        folder,
-        ["[UNK]", "<s>", "</s>", "[S]", "[E]"],
-        template=("<s> $A", "<s> $A <s> $B"),
-        chat_template=LLAMA_CHAT,
-        bos_token="<s>",
-        eos_token="</s>",
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary), num_key_value_heads=1, bos_token_id=1, eos_token_id=2, pad_token_id=None, **SHAPE
-    )
-    return save_model(folder, LlamaModel(config))
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tokenizer = make_decoder_tokenizer(["<|finetune_right_pad_id|>", "<|start|>", "<|end|>"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=tokenizer.get_vocab_size(), num_key_value_heads=1, bos_token_id=1, eos_token_id=2, **SHAPE
+        )
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, unk_token="<unk>", bos_token="<s>", eos_token="</s>", chat_template=CHAT_TEMPLATE)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_gemma_folder(tmp_path_factory):
-    """A decoder with `<pad>`, and a chat template that refuses a system role."""
-    import torch
-    from transformers import GemmaConfig, GemmaModel
+    """A Gemma decoder without a chat template; its padding token is `<pad>`."""
+    torch = pytest.importorskip("torch")
+    from transformers import GemmaConfig, GemmaForCausalLM
 
-    folder = tmp_path_factory.mktemp("models") / "gemma"
-    vocabulary = save_tokenizer(
-        folder,
-        ["<pad>", "<eos>", "<bos>", "[UNK]", "[S]", "[E]"],
-        template=("<bos> $A", "<bos> $A <bos> $B"),
-        chat_template=GEMMA_CHAT,
-        bos_token="<bos>",
-        eos_token="<eos>",
-        pad_token="<pad>",
-    )
-    torch.manual_seed(0)
-    config = GemmaConfig(
-        vocab_size=len(vocabulary),
-        num_key_value_heads=1,
-        head_dim=8,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
-        **SHAPE,
-    )
-    return save_model(folder, GemmaModel(config))
+    folder = tmp_path_factory.mktemp("tiny-gemma")
+    tokenizer = make_decoder_tokenizer(["<pad>"])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = GemmaConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            num_key_value_heads=1,
+            head_dim=8,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=3,
+            **SHAPE,
+        )
+        model = GemmaForCausalLM(config)
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    return folder
