@@ -14,6 +14,8 @@ from relgrade.cli.main import LazyCommand, LazyGroup
 from relgrade.errors import ParityError
 from relgrade.export import Fusion, measure_parity
 from relgrade.export.cross_encoder import ExportedGraphs
+from relgrade.settings import StudentSettings
+from relgrade.student import build_student
 
 group = LazyGroup(
     "relgrade",
@@ -148,11 +150,23 @@ def test_unfaithful_export_is_exit_code_1(cli, monkeypatch):
     assert "differs by 0.3" in result.stderr
 
 
-def test_student_that_is_not_there(tmp_path):
-    for arguments in (["export", "none", "out"],):
-        result = CliRunner().invoke(group, arguments)
-        assert result.exit_code == 2
-        assert "none: no such folder" in result.stderr
+def test_student_that_is_not_there():
+    result = CliRunner().invoke(group, ["export", "none", "out"])
+    assert result.exit_code == 2
+    assert "none: a trained student was expected" in result.stderr
+
+
+def test_real_student_is_exported_and_measured(tmp_path, tiny_bert_folder):
+    settings = StudentSettings(base=str(tiny_bert_folder), max_tokens=64, max_query_tokens=8)
+    build_student(settings, seed=0).save(tmp_path / "student")
+    rows = [{"query": "what is red", "document": text} for text in ("a red apple", "the cat", "plum and fig")]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folders = [str(tmp_path / name) for name in ("student", "graphs")]
+    result = CliRunner().invoke(group, ["export", *folders])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(group, ["parity", *folders, str(tmp_path / "pairs.jsonl"), "--threshold", "-9"])
+    assert result.exit_code == 0, result.output
+    assert "3 pairs" in result.stdout
 
 
 @pytest.mark.parametrize("command", [export, parity])

@@ -21,69 +21,26 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from relgrade.encoding import PairEncoder, PairTemplate
+from relgrade.encoding import PairTemplate
 from relgrade.errors import InvalidInput, ParityError
 from relgrade.export import check_parity, export_cross_encoder, export_onnx, fuse, measure_cross_encoder, quantise
 from relgrade.grade.cross_encoder import CrossEncoderRuntime
 from relgrade.grade.sessions import open_session
 from relgrade.records import Pair
-from relgrade.settings import ExportSettings
-from relgrade.student.student import Student
+from relgrade.settings import ExportSettings, StudentSettings
+from relgrade.student import CrossEncoderStudent, build_student, load_student
 
 WORDS = [f"w{i}" for i in range(56)]
 PAD = 1  # not 0, so that a pad id taken for granted would show
 KINDS = ["bert", "llama", "gemma"]
 
 
-class TinyStudent(Student):
-    """What the exporter uses of a cross-encoder student."""
-
-    architecture = "cross-encoder"
-
-    def __init__(self, backbone, *, has_type_ids):
-        super().__init__()
-        self.backbone = backbone
-        special = ["[UNK]", "[PAD]", "[CLS]", "[SEP]"]
-        self.tokenizer = Tokenizer(
-            models.WordLevel({token: i for i, token in enumerate([*special, *WORDS])}, unk_token="[UNK]")
-        )
-        self.tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        self.template = PairTemplate((2,), (3,), (3,), max_tokens=48, max_query_tokens=8, has_type_ids=has_type_ids)
-
-    def _encode(self, pairs):
-        return PairEncoder(self.tokenizer, self.template).encode([(pair.query, pair.document) for pair in pairs])
-
-    def count_tokens(self, pairs):
-        return [len(pair.ids) for pair in self._encode(pairs)]
-
-    def collate(self, pairs):
-        encoded = self._encode(pairs)
-        longest = max(len(pair.ids) for pair in encoded)
-
-        def pad(rows, value):
-            return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
-
-        inputs = {
-            "input_ids": pad([pair.ids for pair in encoded], PAD),
-            "attention_mask": pad([[1] * len(pair.ids) for pair in encoded], 0),
-        }
-        if self.template.has_type_ids:
-            inputs["token_type_ids"] = pad([pair.type_ids for pair in encoded], 0)
-        return inputs
-
-    def forward(self, **inputs):
-        logits = self.backbone(**inputs).logits
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
-
-    def parameter_groups(self):
-        raise NotImplementedError
-
-    def save(self, folder):
-        raise NotImplementedError
-
-    @classmethod
-    def load(cls, folder):
-        raise NotImplementedError
+def make_tokenizer():
+    special = ["[UNK]", "[PAD]", "[CLS]", "[SEP]"]
+    ids = {token: i for i, token in enumerate([*special, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
 
 
 def make_student(kind, *, n_labels=1):
@@ -108,7 +65,12 @@ def make_student(kind, *, n_labels=1):
         for name, weight in backbone.named_parameters():
             if weight.ndim == 2:
                 weight.normal_(std=0.5 if name.startswith(("score", "classifier")) else 0.2)
-    return TinyStudent(backbone, has_type_ids=kind == "bert").eval()
+    template = PairTemplate((2,), (3,), (3,), max_tokens=48, max_query_tokens=8, has_type_ids=kind == "bert")
+    settings = StudentSettings(max_tokens=48, max_query_tokens=8, n_labels=n_labels)
+    student = CrossEncoderStudent(
+        backbone, make_tokenizer(), template=template, settings=settings, head_names=frozenset()
+    )
+    return student.eval()
 
 
 def make_pairs(n_pairs):
@@ -211,6 +173,30 @@ def test_runtime_runs_the_graph(exported, kind):
     runtime = CrossEncoderRuntime(open_session(graphs.fp32), student.tokenizer, template=student.template, n_threads=2)
     found = runtime.score([(pair.query, pair.document) for pair in pairs]).logits
     assert np.allclose(found, student.score(pairs), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("template", ["pair", "pass-fail"])
+def test_student_goes_from_base_model_to_runtime(request, tmp_path, kind, template):
+    """Built, saved, loaded, exported, run: two classes, the template of the base model's own tokenizer."""
+    settings = StudentSettings(
+        base=str(request.getfixturevalue(f"tiny_{kind}_folder")),
+        template=template,
+        n_labels=2,
+        max_tokens=120,
+        max_query_tokens=8,
+    )
+    built = build_student(settings, seed=0)
+    built.save(tmp_path / "student")
+    student = load_student(tmp_path / "student")
+    graphs = export_cross_encoder(student, tmp_path / "graphs", ExportSettings())
+    documents = ["the cat is in the red wood", "a dog", "which river of the rock did the goat", "pink melon"]
+    pairs = [Pair(query_id="q", query="where is the cat", doc_id=d, document=d) for d in documents]
+    report = measure(student, graphs, pairs, threshold=0.0)
+    assert report.max_logit_error <= 1e-4
+    runtime = CrossEncoderRuntime(open_session(graphs.fp32), student.tokenizer, template=student.template)
+    found = runtime.score([(pair.query, pair.document) for pair in pairs]).logits
+    assert np.allclose(found, built.score(pairs), atol=1e-4)
 
 
 def test_bert_attention_is_fused_and_decoders_are_left(exported):

@@ -19,6 +19,9 @@ from transformers import (
 
 from relgrade.errors import InvalidInput, UnsafeBundle
 from relgrade.export import fold_two_logits
+from relgrade.records import Pair
+from relgrade.settings import StudentSettings
+from relgrade.student import build_student, load_student
 
 SMALL = {
     "vocab_size": 60,
@@ -105,6 +108,18 @@ def test_index_counts_the_folded_weights(tmp_path):
     before, after = (json.loads((tmp_path / d / "model.safetensors.index.json").read_text()) for d in ("two", "one"))
     assert before["weight_map"] == after["weight_map"]
     assert before["metadata"]["total_size"] - after["metadata"]["total_size"] == 4 * (16 + 1)
+
+
+def test_student_stays_a_student(tmp_path, tiny_bert_folder):
+    settings = StudentSettings(base=str(tiny_bert_folder), n_labels=2, max_tokens=64, max_query_tokens=8)
+    student = build_student(settings, seed=0)
+    student.save(tmp_path / "two")
+    fold_two_logits(tmp_path / "two", tmp_path / "one")
+    folded = load_student(tmp_path / "one")
+    pairs = [Pair(query_id="q", query="what is red", doc_id=d, document=d) for d in ("a red apple", "the cat")]
+    assert folded.settings.n_labels == 1
+    assert folded.backbone.config.num_labels == 1
+    assert folded.score(pairs) == pytest.approx(student.score(pairs), abs=1e-5)
 
 
 def test_code_and_pickles_are_left_behind(tmp_path):

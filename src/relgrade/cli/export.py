@@ -20,7 +20,7 @@ from relgrade.settings import ExportSettings
 if TYPE_CHECKING:
     from relgrade.export import LogitDifference, ParityReport
     from relgrade.records import Pair
-    from relgrade.student.cross_encoder import CrossEncoderStudent
+    from relgrade.student import CrossEncoderStudent
 
 _DEFAULTS = ExportSettings()
 
@@ -138,11 +138,12 @@ def parity(
 
 
 def _load_student(folder: str) -> CrossEncoderStudent:
-    if not Path(folder).is_dir():
-        raise InvalidInput(f"{folder}: no such folder; the folder of a trained student was expected")
-    from relgrade.student.cross_encoder import CrossEncoderStudent
+    from relgrade.student import CrossEncoderStudent, load_student
 
-    return CrossEncoderStudent.load(Path(folder))
+    student = load_student(folder)
+    if not isinstance(student, CrossEncoderStudent):
+        raise InvalidInput(f"{folder}: a cross-encoder was expected, this is of architecture {student.architecture}")
+    return student
 
 
 def _read(path: str, *, split: str | None, max_pairs: int) -> list[Pair]:

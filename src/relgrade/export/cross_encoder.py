@@ -68,8 +68,9 @@ def export_cross_encoder(student: CrossEncoderStudent, folder: Path | str, setti
     int8 = folder / INT8_NAME if settings.quantise else None
     exported = _as_exported(student)
     inputs = ("input_ids", "attention_mask", *(["token_type_ids"] if student.template.has_type_ids else []))
-    config = exported.backbone.config
-    probes = _probes(inputs, vocabulary=config.vocab_size, pad_id=config.pad_token_id or 0, longest=_longest(config))
+    config = exported.backbone.config.get_text_config()  # some multimodal models keep it one level down
+    pad_id = exported.backbone.config.pad_token_id
+    probes = _probes(inputs, vocabulary=config.vocab_size, pad_id=pad_id, longest=_longest(config))
     with _eager_attention(exported.backbone):
         export_onnx(
             _Positional(exported, inputs),
@@ -124,7 +125,7 @@ def measure_cross_encoder(
         raise InvalidInput("parity needs pairs to measure on, got none")
     encoder = PairEncoder(student.tokenizer, student.template)
     encoded = encoder.encode([(clean_text(pair.query), clean_text(pair.document)) for pair in pairs])
-    pad_id = student.backbone.config.pad_token_id or 0
+    pad_id = student.backbone.config.pad_token_id
     return measure_parity(
         student.score(pairs),
         _graph_scorer(fp32, encoded, pad_id=pad_id),

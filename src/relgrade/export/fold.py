@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from relgrade.errors import InvalidInput, UnsafeBundle
+from relgrade.student.student_file import STUDENT_FILE_NAME, StudentFile
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -59,6 +61,9 @@ def fold_two_logits(folder_in: Path | str, folder_out: Path | str) -> None:
         for name in sorted(set(files.values())):
             _write_shard(source / name, written / name, {weight_name, bias_name})
         _write_json(written / CONFIG_NAME, _fold_config(config))
+        if (written / STUDENT_FILE_NAME).exists():  # a student that relgrade trained stays one
+            student = StudentFile.read(written)
+            replace(student, settings=replace(student.settings, n_labels=1)).write(written)
         if (written / INDEX_NAME).exists():
             _write_json(written / INDEX_NAME, _fold_index(written, files))
         if target.exists():
