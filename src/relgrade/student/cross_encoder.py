@@ -70,7 +70,11 @@ class CrossEncoderStudent(Student):
                 weight.requires_grad_(name in head_names)
         if settings.gradient_checkpointing:
             # The reentrant kind loses the gradients of a head over frozen embeddings.
-            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            options = {"use_reentrant": False}
+            if hasattr(backbone, "activation_checkpointing_enable"):  # its name in newer transformers
+                backbone.activation_checkpointing_enable(options)
+            else:
+                backbone.gradient_checkpointing_enable(options)
 
     @classmethod
     def build(cls, settings: StudentSettings, *, seed: int) -> Self:
