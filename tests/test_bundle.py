@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import os
@@ -77,6 +78,12 @@ def test_the_same_bundle_has_the_same_bytes_whatever_the_order(tmp_path, bundle)
     again = write_bundle(tmp_path / "c", fake_manifest(), dict(reversed(fake_files().items())))
     assert again.hash == bundle.hash
     assert (again.folder / "README.md").read_bytes() == (bundle.folder / "README.md").read_bytes()
+
+
+def test_the_order_of_keys_does_not_count():
+    one = fake_manifest(provenance={"a": 1, "b": {"c": 2, "d": 3}}, graphs={"x": "1", "y": "2"})
+    other = fake_manifest(provenance={"b": {"d": 3, "c": 2}, "a": 1}, graphs={"y": "2", "x": "1"})
+    assert one.to_bytes() == other.to_bytes()
 
 
 def test_files_are_copied_from_paths(tmp_path, bundle):
@@ -239,6 +246,15 @@ def test_pickle_and_code_are_refused_by_content(bundle, tmp_path, content):
     assert names_in(tmp_path) == ["b"]
     (bundle.folder / "weights.dat").write_bytes(content)
     with pytest.raises(UnsafeBundle, match=r"weights\.dat: holds"):
+        load_bundle(bundle.folder)
+
+
+def test_a_listed_pickle_is_refused_though_its_hash_is_right(bundle):
+    content = pickle.dumps([1])
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (bundle.folder / "weights.dat").write_bytes(content)
+    rewrite_manifest(bundle, lambda data: data["files"].update({"weights.dat": entry}))
+    with pytest.raises(UnsafeBundle, match=r"weights\.dat: holds a pickle"):
         load_bundle(bundle.folder)
 
 

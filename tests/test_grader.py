@@ -134,6 +134,13 @@ def test_a_stream_reads_at_most_a_chunk_ahead(grader):
     assert n_read == 21
 
 
+def test_a_chunk_ends_by_characters_and_the_next_starts_anew(bundle, monkeypatch):
+    monkeypatch.setattr(judging, "CHUNK_CHARACTERS", 10)
+    runtime = FakeRuntime()
+    list(Grader(bundle, runtime).grade_pairs([("q", "four")] * 9, chunk_size=100))
+    assert [len(call) for call in runtime.calls] == [3, 3, 3]
+
+
 def test_many_queries_share_a_call_of_the_model(bundle):
     runtime = FakeRuntime()
     pairs = [Pair(query_id=str(i), query=f"q{i}", doc_id=f"d{i}", document="text") for i in range(5)]

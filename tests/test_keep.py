@@ -63,6 +63,13 @@ def test_a_budget_of_tokens(logits, tokens, policy, expected):
     assert choose(grades_of(*logits), KeepPolicy(**policy), n_tokens=tokens) == expected
 
 
+def test_a_relevant_one_goes_before_a_rejected_one_with_a_larger_logit():
+    """A document without text has a logit by rule, and a model may go below it."""
+    grades = [grade_of(0, -40, threshold=0), grade_of(1, -50, threshold=-60)]
+    assert best_first(grades) == [1, 0]
+    assert choose(grades, KeepPolicy(max_keep=1)) == [1]
+
+
 @pytest.mark.parametrize("n_tokens", [None, [1], [1, 2, 3]])
 def test_a_budget_needs_counts(n_tokens):
     with pytest.raises(InvalidInput, match="one token count per document: 2"):

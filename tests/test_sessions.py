@@ -38,7 +38,8 @@ def feeds_of(n):
 
 
 def run_in_child(pool, queue):
-    queue.put([int(out[0][0, 0]) for out in pool.run_each(Session(), feeds_of(5))])
+    session = Session(delay_s=0.02)
+    queue.put(([int(out[0][0, 0]) for out in pool.run_each(session, feeds_of(5))], session.most_running))
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
@@ -57,6 +58,7 @@ def test_an_error_comes_out_and_stops_the_rest(n_threads):
     pool, session = SequencePool(n_threads), Session(delay_s=0.001, bad=4)
     with pytest.raises(RuntimeError, match="bad feed"):
         pool.run_each(session, feeds_of(500))
+    time.sleep(0.2)  # time for threads that go on to show
     assert session.n_done < 100
     assert len(pool.run_each(Session(), feeds_of(9))) == 9  # and the pool goes on
 
@@ -84,7 +86,9 @@ def test_a_forked_child_starts_threads_of_its_own():
     child = context.Process(target=run_in_child, args=(pool, queue))
     child.start()
     try:
-        assert queue.get(timeout=60) == [1, 2, 3, 4, 5]
+        outputs, most_running = queue.get(timeout=60)
+        assert outputs == [1, 2, 3, 4, 5]
+        assert most_running > 1
         child.join(timeout=60)
     finally:
         child.kill()

@@ -122,7 +122,7 @@ def write_bundle(
         if CARD_NAME not in entries:
             card = render_card(replace(manifest, files=entries))
             entries[CARD_NAME] = _write_file(draft / CARD_NAME, CARD_NAME, card.encode("utf-8"))
-        complete = replace(manifest, files=dict(sorted(entries.items())))
+        complete = replace(manifest, files=entries)
         _write_file(draft / MANIFEST_NAME, MANIFEST_NAME, complete.to_bytes())
         bundle = load_bundle(draft)
         for place in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
