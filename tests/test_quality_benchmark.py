@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from relgrade import metrics
 from relgrade.errors import InvalidData, MissingExtra
 from relgrade.records import Calibration, OperatingPoint
 
@@ -168,3 +169,22 @@ def test_the_cosine_needs_an_encoder_and_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match="train"):
         scorers.CosineScorer(tmp_path, n_threads=1)
+
+
+def test_a_real_grader_is_read_as_it_judges(folder, capsys, monkeypatch):
+    from fake_runtime import fake_bundle
+    from relgrade.grade.runtimes import RUNTIMES
+
+    monkeypatch.setitem(RUNTIMES, "cross-encoder", ("fake_runtime", "FakeRuntime"))
+    bundle = fake_bundle(folder / "bundle")
+    places = f"--data {folder} --cache {folder}/cache --output {folder}/out.json --draws 50 --quiet"
+    assert quality.main([*places.split(), "--bundle", str(folder / "bundle")]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["bundle_hash"] == bundle.hash
+    report = json.loads((folder / "out.json").read_text())
+    assert report["contenders"]["grader"]["calibration"]["slope"] == bundle.manifest.calibration.slope
+    # The verdicts of the grader itself give the recall that is reported.
+    (second,) = labelled.read_labelled(folder, names=["second"]).tests
+    grader = quality._load_grader(str(folder / "bundle"))
+    kept = [grade.relevant for grade in grader.grade_pairs(labelled.texts_of(second.pairs))]
+    assert report["collections"]["second"]["grader"]["recall"]["value"] == metrics.recall(kept, second.labels)
