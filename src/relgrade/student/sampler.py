@@ -81,8 +81,8 @@ class LengthBatchSampler(Sampler[list[int]]):
         order = np.lexsort((random.random(len(self._units)), self._sizes, self._buckets))
         batches = [order[start:stop] for start, stop in self._cuts]
         shuffled = [batches[i] for i in random.permutation(len(batches))]
-        shuffled += shuffled[: -len(shuffled) % self._n_ranks]
-        for batch in shuffled[self._rank :: self._n_ranks]:
+        for turn in range(len(self)):
+            batch = shuffled[(turn * self._n_ranks + self._rank) % len(shuffled)]
             yield [i for unit in batch for i in self._units[unit]]
 
 

@@ -1,0 +1,279 @@
+"""The training loop of transformers, taught pairs: losses over queries, length-bucketed batches, two learning rates.
+
+Everything that decides when to log, validate, save and stop is here; where the files lie is `checkpoints`' business.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.utils.data import DataLoader, Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from relgrade.errors import OutputError, TrainingError
+from relgrade.records import Pair
+from relgrade.settings import TrainingSettings
+from relgrade.student.checkpoints import checkpoint_folder, prune, seal, whole_steps
+from relgrade.student.losses import Loss
+from relgrade.student.sampler import LengthBatchSampler
+from relgrade.student.student import Student
+from relgrade.student.validation import Validation, best_index, is_exhausted, macro
+
+WEIGHTS_NAME = "model.safetensors"
+LOG_STEPS = 10  # optimiser steps between lines of the journal
+
+
+class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to us
+    """A Trainer for one student.
+
+    Args:
+        student: moved to the device of the arguments, trained in place.
+        arguments: as `training.fit` makes them.
+        settings: of the optimisation.
+        loss: what is minimised.
+        train: labelled pairs.
+        validation: what is measured at each checkpoint; None: nothing is, and only the number of steps ends training.
+        output: folder of the checkpoints.
+    """
+
+    model: Student
+    optimizer: Optimizer | None
+    control: Any
+
+    def __init__(
+        self,
+        student: Student,
+        arguments: TrainingArguments,
+        *,
+        settings: TrainingSettings,
+        loss: Loss,
+        train: Sequence[Pair],
+        validation: Validation | None,
+        output: Path,
+    ) -> None:
+        self._settings = settings
+        self._loss = loss
+        self._pairs = train
+        self._validation = validation
+        self._output = output
+        queries = {query_id: i for i, query_id in enumerate(dict.fromkeys(pair.query_id for pair in train))}
+        self._query_index = [queries[pair.query_id] for pair in train]
+        self._lengths: list[int] = []  # tokens of each training pair
+        self._n_tokens = 0  # seen by this process since the last line of the journal
+        self._clock_s = time.monotonic()
+        super().__init__(
+            model=student,
+            args=arguments,
+            # The data set is the numbers of the pairs; `_collate` looks them up.
+            train_dataset=cast("Dataset[int]", range(len(train))),
+            callbacks=[_Flow(settings, validation is not None), _Guard(output), _Keeper(settings, output)],
+        )
+        self.remove_callback(PrinterCallback)
+        # Makes the Trainer count the pairs of a step over all passes and processes and hand the number to
+        # `compute_loss`, so that each pair weighs the same however batches are cut.
+        self.model_accepts_loss_kwargs = True
+
+    def get_train_dataloader(self) -> DataLoader[int]:
+        """Batches of this process; not `prepare`d, since the sampler already shares them out."""
+        if not self._lengths:
+            self._lengths = self.model.count_tokens(self._pairs)
+        sampler = LengthBatchSampler(
+            self._lengths,
+            batch_tokens=self._settings.batch_tokens,
+            batch_pairs=self._settings.batch_pairs,
+            seed=self.args.seed,
+            groups=self._query_index if self._settings.loss == "listwise" else None,
+            rank=self.args.process_index,
+            n_ranks=self.args.world_size,
+        )
+        # A generator of its own: the loader draws a number at each start, which would shift the dropout of a
+        # resumed run.
+        return _EpochLoader(
+            self.train_dataset, batch_sampler=sampler, collate_fn=self._collate, generator=torch.Generator()
+        )
+
+    def _collate(self, numbers: Sequence[int]) -> dict[str, Any]:
+        pairs = [self._pairs[i] for i in numbers]
+        return {
+            **self.model.collate(pairs),
+            "labels": torch.tensor([pair.label for pair in pairs], dtype=torch.float32),
+            "query_index": torch.tensor([self._query_index[i] for i in numbers]),
+            "n_tokens": sum(self._lengths[i] for i in numbers),
+        }
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The share of this pass in the loss of the step; `num_items_in_batch` pairs make the step."""
+        features = dict(inputs)
+        labels, query_index = features.pop("labels"), features.pop("query_index")
+        self._n_tokens += features.pop("n_tokens")
+        logits = model(**features)
+        loss = self._loss(logits, labels, query_index, torch.ones_like(labels))
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}; {_last_good(self._output)}. "
+                "A lower training.learning_rate, or bf16 off, usually helps"
+            )
+        if num_items_in_batch is not None:
+            # Gradients are averaged over the processes, hence the factor.
+            loss = loss * (len(labels) * self.args.world_size / num_items_in_batch)
+        return (loss, logits) if return_outputs else loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """AdamW with a learning rate for the encoder and one for the head; no decay of biases and norms."""
+        if self.optimizer is None:
+            rates = {"encoder": self._settings.learning_rate, "head": self._head_rate}
+            groups = []
+            for name, weights in self.model.parameter_groups().items():
+                for is_matrix in (True, False):
+                    chosen = [weight for weight in weights if (weight.ndim >= 2) == is_matrix]
+                    decay = self._settings.weight_decay if is_matrix else 0.0
+                    if chosen:
+                        groups.append({"params": chosen, "lr": rates[name], "weight_decay": decay})
+            self.optimizer = AdamW(groups)
+        return self.optimizer
+
+    @property
+    def _head_rate(self) -> float:
+        rate = self._settings.head_learning_rate
+        return self._settings.learning_rate if rate is None else rate
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score the validation pairs, shared among the processes; every process comes to the same number."""
+        if self._validation is None:
+            raise TrainingError("there are no validation pairs to evaluate on")
+        pairs = self._validation.pairs
+        own = range(self.args.process_index, len(pairs), self.args.world_size)
+        longest = max(self.model.count_tokens([pairs[i] for i in own]), default=1)
+        batch_pairs = max(1, min(self._settings.batch_pairs, self._settings.batch_tokens // longest))
+        scored = zip(own, self.model.score([pairs[i] for i in own], batch_pairs=batch_pairs), strict=True)
+        logits = dict(gather_object(list(scored)))
+        try:
+            measured = self._validation.measure([logits[i] for i in range(len(pairs))])
+        except TrainingError as error:
+            raise TrainingError(f"{error} at step {self.state.global_step}; {_last_good(self._output)}") from error
+        metrics = {f"eval_{self._validation.metric}": macro(measured)}
+        self.log({**metrics, "eval_sources": cast("float", measured)})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self._clock_s = time.monotonic()  # validation is no training time
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the journal wants to know and the Trainer does not."""
+        if "loss" in logs:
+            now_s = time.monotonic()
+            speed = self._n_tokens * self.args.world_size / max(now_s - self._clock_s, 1e-9)
+            self._n_tokens, self._clock_s = 0, now_s
+            first = self.create_optimizer().param_groups[0]["initial_lr"]  # the Trainer logs its current value
+            share = logs["learning_rate"] / first if first else 0.0
+            logs = {
+                **logs,
+                "learning_rate": self._settings.learning_rate * share,
+                "head_learning_rate": self._head_rate * share,
+                "tokens_per_s": speed,
+            }
+        super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights, and nothing that is pickled."""
+        if self.args.should_save:
+            path = Path(output_dir or self._output) / WEIGHTS_NAME
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_model(self.model, str(path))
+            except SafetensorError as error:
+                raise OutputError(f"cannot be written: {error}", path=path) from error
+            except OSError as error:
+                raise OutputError.from_os_error(error, path=path) from error
+
+    def restore(self, step: int) -> None:
+        """Put the weights of a checkpoint into the student."""
+        load_model(self.model, str(checkpoint_folder(self._output, step) / WEIGHTS_NAME))
+
+
+class _EpochLoader(DataLoader[int]):
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of an epoch."""
+        cast("LengthBatchSampler", self.batch_sampler).set_epoch(epoch)
+
+
+class _Flow(TrainerCallback):  # type: ignore[misc]
+    """Log, validate and save together, so that a resumed run logs what an uninterrupted one does; stop in time."""
+
+    def __init__(self, settings: TrainingSettings, has_validation: bool) -> None:
+        self._settings = settings
+        self._has_validation = has_validation
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self._settings.checkpoint_steps == 0 or state.global_step >= state.max_steps:
+            control.should_log = control.should_save = True
+            control.should_evaluate = self._has_validation
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Read from the history, which checkpoints carry, so that a resumed run is as patient as one that was not.
+        values = list(validated(state.log_history, metric=self._settings.metric).values())
+        if is_exhausted(values, patience=self._settings.patience):
+            control.should_training_stop = True
+
+
+class _Guard(TrainerCallback):  # type: ignore[misc]
+    """Stop before a gradient that is not finite reaches the weights, and with them the next checkpoint."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        norms = [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
+        if norms and not torch.isfinite(torch.stack(norms)).all():
+            raise TrainingError(
+                f"a gradient is not finite at step {state.global_step + 1}; {_last_good(self._output)}. "
+                "A lower training.learning_rate, or bf16 off, usually helps"
+            )
+
+
+class _Keeper(TrainerCallback):  # type: ignore[misc]
+    """Seal a finished checkpoint, then remove older ones but the best."""
+
+    def __init__(self, settings: TrainingSettings, output: Path) -> None:
+        self._settings = settings
+        self._output = output
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.world_size > 1:
+            torch.distributed.barrier()  # every process adds a file of its own
+        if args.should_save:
+            seal(checkpoint_folder(self._output, state.global_step))
+            best = best_step(state.log_history, metric=self._settings.metric)
+            prune(self._output, n_kept=self._settings.keep_checkpoints, best_step=best)
+
+
+def validated(history: Sequence[dict[str, Any]], *, metric: str) -> dict[int, float]:
+    """Step -> value of the metric, from the Trainer's log."""
+    name = f"eval_{metric}"
+    return {entry["step"]: entry[name] for entry in history if name in entry}
+
+
+def best_step(history: Sequence[dict[str, Any]], *, metric: str) -> int | None:
+    """Step of the best validation, the first of equals; None when there was none."""
+    values = validated(history, metric=metric)
+    best = best_index(list(values.values()))
+    return None if best is None else list(values)[best]
+
+
+def _last_good(output: Path) -> str:
+    steps = whole_steps(output)
+    return f"the last good checkpoint is {checkpoint_folder(output, steps[-1])}" if steps else "there is no checkpoint"
