@@ -191,9 +191,9 @@ def test_the_order_of_pairs_does_not_matter(rows, order):
 def test_a_template_does_not_make_the_work_quadratic(monkeypatch):
     n = 600
     template = words(80, 0)
-    pairs = make(
-        *[("train" if i % 2 else "test", str(i), " ".join(with_changes(template, 2, i + 1))) for i in range(n)]
-    )
+    texts = [" ".join([*template[: 5 + i % 70], f"new{i}", *template[6 + i % 70 :]]) for i in range(n)]
+    pairs = make(*[("train" if i % 2 else "test", str(i), text) for i, text in enumerate(texts)])
+    # With one word in its place each, any two have a similarity of 71 / 81 at most.
     n_calls = 0
 
     def counted(first, second):
@@ -202,7 +202,7 @@ def test_a_template_does_not_make_the_work_quadratic(monkeypatch):
         return jaccard(first, second)
 
     monkeypatch.setattr(near, "jaccard", counted)
-    assert find_leaks(pairs, near_duplicate=0.95).is_clean
+    assert find_leaks(pairs, near_duplicate=0.9).is_clean
     assert n / 2 < n_calls <= n / 2 * near.MAX_COMPARED < n * n / 4
 
 
