@@ -85,14 +85,17 @@ def test_saved_student_scores_alike(make, kind, tmp_path):
     student.save(tmp_path / "student")
     loaded = load_student(tmp_path / "student")
     assert isinstance(loaded, CrossEncoderStudent)
-    assert loaded.score(PAIRS) == expected
+    # Weights are equal to the bit; where they lie in memory moves the last digit of a sum.
+    weights = loaded.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in student.state_dict().items())
+    assert loaded.score(PAIRS) == pytest.approx(expected, abs=1e-5)
     assert loaded.template == student.template
     assert loaded.settings == student.settings
     assert loaded.tokenizer.to_str() == student.tokenizer.to_str()
     for name, group in student.parameter_groups().items():
         assert len(loaded.parameter_groups()[name]) == len(group)
     loaded.save(tmp_path / "again")
-    assert load_student(tmp_path / "again").score(PAIRS) == expected
+    assert load_student(tmp_path / "again").score(PAIRS) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,7 +144,7 @@ def test_pad_token_is_added_where_none_is_to_spare(copy_of, make, tmp_path):
     single = [student.score([pair])[0] for pair in PAIRS]
     assert student.score(PAIRS) == pytest.approx(single, abs=1e-4)
     student.save(tmp_path / "student")
-    assert load_student(tmp_path / "student").score(PAIRS) == student.score(PAIRS)
+    assert load_student(tmp_path / "student").score(PAIRS) == pytest.approx(student.score(PAIRS), abs=1e-5)
     assert AutoConfig.from_pretrained(tmp_path / "student").pad_token_id == n_before
 
 
