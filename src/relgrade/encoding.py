@@ -185,6 +185,8 @@ def _plain_copy(tokenizer: Tokenizer) -> Tokenizer:
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.no_padding()
     copy.no_truncation()
+    # A document that spells "[SEP]" or a chat model's end-of-turn is text, not a marker. Lost in serialisation.
+    copy.encode_special_tokens = True
     return copy
 
 

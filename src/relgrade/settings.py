@@ -81,8 +81,7 @@ class StudentSettings:
     n_labels: Literal[1, 2] = 1  # cross-encoder: logits of the head; two are folded at export
     template: Literal["pair", "pass-fail"] = "pair"  # cross-encoder: two segments, or the paper's prompt for decoders
     train_encoder: bool = True  # False freezes the backbone and trains the head
-    n_joint_layers: int = 0  # interaction: top layers in which the query reads the document
-    hidden: int = 64  # interaction: width of the head
+    hidden: int = 32  # interaction: width of the head
     dropout: float = 0.1  # head only
     gradient_checkpointing: bool = False
 

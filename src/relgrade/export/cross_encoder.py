@@ -71,7 +71,7 @@ def export_cross_encoder(student: CrossEncoderStudent, folder: Path | str, setti
     config = exported.backbone.config.get_text_config()  # some multimodal models keep it one level down
     pad_id = exported.backbone.config.pad_token_id
     probes = _probes(inputs, vocabulary=config.vocab_size, pad_id=pad_id, longest=_longest(config))
-    with _eager_attention(exported.backbone):
+    with eager_attention(exported.backbone):
         export_onnx(
             _Positional(exported, inputs),
             tuple(torch.from_numpy(probes[0][name]) for name in inputs),
@@ -157,7 +157,7 @@ def _as_exported(student: CrossEncoderStudent) -> CrossEncoderStudent:
 
 
 @contextmanager
-def _eager_attention(backbone: Any) -> Iterator[None]:
+def eager_attention(backbone: Any) -> Iterator[None]:
     """Attention written out as matrix products: the only form that onnxruntime's fusion recognises.
 
     The key-value cache of decoders is switched off too; it would end up in the graph.

@@ -69,7 +69,7 @@ def load_pretrained(settings: StudentSettings, *, seed: int) -> Pretrained:
                 **place,
             )
         except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-            raise _cannot_load(settings, error, is_folder=is_folder) from error
+            raise cannot_load(settings, error, is_folder=is_folder) from error
         if not getattr(tokenizer, "is_fast", False):
             raise TrainingError(
                 f"base model {settings.base!r} has no fast tokenizer (tokenizer.json), which a grader is shipped with; "
@@ -115,7 +115,8 @@ def _set_pad_token(backbone: Any, tokenizer: Any) -> None:
     tokenizer.padding_side = "right"
 
 
-def _cannot_load(settings: StudentSettings, error: Exception, *, is_folder: bool) -> TrainingError:
+def cannot_load(settings: StudentSettings, error: Exception, *, is_folder: bool) -> TrainingError:
+    """The error for a base that did not load: what was tried, why it failed, the ways out."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if is_folder:
         return TrainingError(

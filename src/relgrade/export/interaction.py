@@ -1,0 +1,206 @@
+"""A trained interaction student becomes two graphs: one reads a text, one judges a pair of texts that were read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from relgrade.encoding import clean_text
+from relgrade.errors import InvalidInput
+from relgrade.export.cross_encoder import eager_attention
+from relgrade.export.graph import Fusion, export_onnx, fuse
+from relgrade.export.parity import BatchScorer, ParityReport, measure_parity
+from relgrade.export.quantise import quantise
+from relgrade.grade.interaction import InteractionRuntime
+from relgrade.grade.sessions import open_session
+from relgrade.records import Pair
+from relgrade.settings import ExportSettings
+
+if TYPE_CHECKING:
+    from relgrade.student.interaction import InteractionStudent
+
+FP32_NAME, INT8_NAME, HEAD_NAME = "encoder.fp32.onnx", "encoder.int8.onnx", "head.onnx"
+HEAD_INPUTS = ("query_ids", "query_states", "query_vector", "document_ids", "document_states", "window_vectors")
+
+
+@dataclass(frozen=True, slots=True)
+class InteractionGraphs:
+    """The graphs of one student."""
+
+    fp32: Path  # encoder
+    int8: Path | None  # encoder; None when the settings ask for no quantisation
+    head: Path  # fp32: it costs next to nothing, and the verdict hangs on it
+    fusion: Fusion
+
+    @property
+    def shipped(self) -> Path:
+        """The encoder a bundle takes: int8 where there is one."""
+        return self.fp32 if self.int8 is None else self.int8
+
+
+def export_interaction(student: InteractionStudent, folder: Path | str, settings: ExportSettings) -> InteractionGraphs:
+    """Write `encoder.fp32.onnx`, `head.onnx` and, unless switched off, `encoder.int8.onnx`.
+
+    The encoder reads `input_ids` and `attention_mask`, shape (n_texts, n_tokens), and gives `states` and `vector`, the
+    mean over real tokens. The head reads one pair, without padding.
+
+    Args:
+        student: on the CPU, in float32.
+        folder: where to write; made.
+        settings: `quantise` is read here; `measure_interaction` and `check_parity` hold the limits.
+    """
+    folder = Path(folder)
+    fp32, head = folder / FP32_NAME, folder / HEAD_NAME
+    config = student.encoder.config
+    ids = torch.randint(0, config.vocab_size, (3, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    with eager_attention(student.encoder):
+        export_onnx(
+            _Encoder(student),
+            (ids, mask),
+            fp32,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["states", "vector"],
+            dynamic_axes={
+                **{name: {0: "n_texts", 1: "n_tokens"} for name in ("input_ids", "attention_mask", "states")},
+                "vector": {0: "n_texts"},
+            },
+        )
+    fusion = fuse(
+        fp32,
+        model_type=config.model_type,
+        n_heads=config.num_attention_heads,
+        hidden=config.hidden_size,
+        probes=[{"input_ids": ids.numpy(), "attention_mask": mask.numpy()}, _probe(ids[:1, :5])],
+    )
+    _export_head(student, head)
+    int8 = folder / INT8_NAME if settings.quantise else None
+    if int8 is not None:
+        quantise(fp32, int8)
+    return InteractionGraphs(fp32, int8, head, fusion)
+
+
+def measure_interaction(
+    student: InteractionStudent,
+    pairs: Sequence[Pair],
+    *,
+    graphs: InteractionGraphs,
+    threshold: float,
+    seed: int = 0,
+) -> ParityReport:
+    """Score pairs with the student and its graphs; `check_parity` judges the report.
+
+    Args:
+        student: the model that was exported.
+        pairs: real ones, of the kind the grader will meet.
+        graphs: of `export_interaction`.
+        threshold: logit from which a pair is relevant.
+        seed: of the shuffled batches.
+
+    Raises:
+        InvalidInput: no pairs.
+    """
+    if not pairs:
+        raise InvalidInput("parity needs pairs to measure on, got none")
+    return measure_parity(
+        student.score(pairs),
+        _scorer(student, graphs.fp32, graphs.head, pairs),
+        None if graphs.int8 is None else _scorer(student, graphs.int8, graphs.head, pairs),
+        lengths=[len(pair.document) for pair in pairs],
+        threshold=threshold,
+        seed=seed,
+    )
+
+
+class _Encoder(nn.Module):
+    def __init__(self, student: InteractionStudent) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self.student.encode_window(input_ids, attention_mask)
+
+
+class _Head(nn.Module):
+    """Evidence and head over one pair; nothing is padded, so every mask is one."""
+
+    def __init__(self, student: InteractionStudent) -> None:
+        super().__init__()
+        self.evidence = student.evidence
+        self.head = student.head
+
+    def forward(
+        self,
+        query_ids: Tensor,
+        query_states: Tensor,
+        query_vector: Tensor,
+        document_ids: Tensor,
+        document_states: Tensor,
+        window_vectors: Tensor,
+    ) -> Tensor:
+        measures = self.evidence(
+            query_ids,
+            torch.ones_like(query_ids, dtype=torch.float32),
+            query_states,
+            query_vector,
+            document_ids,
+            torch.ones_like(document_ids, dtype=torch.float32),
+            document_states,
+            window_vectors,
+            torch.ones_like(window_vectors[:, :, 0]),
+        )
+        logits: Tensor = self.head(measures)
+        return logits
+
+
+def _export_head(student: InteractionStudent, path: Path) -> None:
+    hidden, vocabulary = student.encoder.config.hidden_size, len(student.evidence.idf)
+    generator = torch.Generator().manual_seed(0)
+    query_ids = torch.randint(0, vocabulary, (1, 9), generator=generator)
+    document_ids = torch.randint(0, vocabulary, (1, 70), generator=generator)
+    examples = (
+        query_ids,
+        torch.randn(1, 9, hidden, generator=generator),
+        torch.randn(1, hidden, generator=generator),
+        document_ids,
+        torch.randn(1, 70, hidden, generator=generator),
+        torch.randn(1, 2, hidden, generator=generator),
+    )
+    export_onnx(
+        _Head(student),
+        examples,
+        path,
+        input_names=HEAD_INPUTS,
+        output_names=["logit"],
+        dynamic_axes={
+            "query_ids": {1: "n_query"},
+            "query_states": {1: "n_query"},
+            "document_ids": {1: "n_document"},
+            "document_states": {1: "n_document"},
+            "window_vectors": {1: "n_windows"},
+        },
+    )
+
+
+def _probe(ids: Tensor) -> dict[str, NDArray[np.int64]]:
+    return {"input_ids": ids.numpy(), "attention_mask": np.ones(tuple(ids.shape), np.int64)}
+
+
+def _scorer(student: InteractionStudent, encoder: Path, head: Path, pairs: Sequence[Pair]) -> BatchScorer:
+    runtime = InteractionRuntime(
+        open_session(encoder), open_session(head), tokenizer=student.tokenizer, template=student.template
+    )
+    texts = [(clean_text(pair.query), clean_text(pair.document)) for pair in pairs]
+
+    def score(indices: Sequence[int]) -> NDArray[np.float64]:
+        return runtime.score([texts[i] for i in indices]).logits
+
+    return score

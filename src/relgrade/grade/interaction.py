@@ -1,0 +1,191 @@
+"""Runs an interaction bundle: every text read alone by one encoder graph, every pair judged by a small head graph.
+
+Each distinct query and document of a call is read once. Sequences are never padded or batched, so a logit depends on
+its own query and document alone, bit for bit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+from tokenizers import Tokenizer
+
+from relgrade.bundle import Bundle
+from relgrade.encoding import EncodedText, TextEncoder, TextTemplate
+from relgrade.errors import BundleCorrupt, InvalidInput
+from relgrade.grade.runtime import RuntimeOutput
+from relgrade.grade.sessions import SequencePool, as_input, open_session
+
+ENCODER_ROLE, HEAD_ROLE = "encoder", "head"  # in Manifest.graphs
+
+# Documents whose states are held at once: a 256-token document of a 384-wide encoder takes 0.4 MB.
+CHUNK_DOCUMENTS = 256
+
+_HEAD_INPUTS = frozenset(
+    {"query_ids", "query_states", "query_vector", "document_ids", "document_states", "window_vectors"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text as the head reads it."""
+
+    ids: NDArray[np.int64]  # (1, n_text) without special tokens
+    states: NDArray[np.float32]  # (1, n_text, n_hidden)
+    vectors: NDArray[np.float32]  # (1, n_windows, n_hidden) mean state of each window
+    truncated: bool
+
+
+class InteractionRuntime:
+    """Implements `grade.runtime.Runtime` for bundles of architecture `interaction`. Safe to share between threads.
+
+    Args:
+        encoder: session of one thread: `input_ids`, `attention_mask` -> states (1, n_tokens, n_hidden) and their mean.
+        head: session of one thread: the texts of a pair -> one logit.
+        tokenizer: the one the encoder was trained with.
+        template: how texts become windows.
+        n_threads: sequences in flight at once; None takes the cores of this process.
+
+    Raises:
+        BundleCorrupt: the head has other inputs.
+    """
+
+    def __init__(
+        self,
+        encoder: InferenceSession,
+        head: InferenceSession,
+        *,
+        tokenizer: Tokenizer,
+        template: TextTemplate,
+        n_threads: int | None = None,
+    ) -> None:
+        found = frozenset(item.name for item in head.get_inputs())
+        if found != _HEAD_INPUTS:
+            raise BundleCorrupt(f"the head reads {sorted(found)}, {sorted(_HEAD_INPUTS)} was expected")
+        self._encoder = encoder
+        self._head = head
+        self._texts = TextEncoder(tokenizer, template)
+        self._counter = Tokenizer.from_str(tokenizer.to_str())
+        self._counter.no_padding()
+        self._counter.no_truncation()
+        self._pool = SequencePool(n_threads)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, *, n_threads: int | None = None) -> Self:
+        """Open the graphs and the tokenizer of a bundle.
+
+        Raises:
+            BundleError: a part is missing, damaged, or needs a newer onnxruntime.
+        """
+        graphs = bundle.manifest.graphs
+        missing = {ENCODER_ROLE, HEAD_ROLE} - set(graphs)
+        if missing:
+            raise BundleCorrupt(f"an interaction bundle has graphs encoder and head; {sorted(missing)} is missing")
+        try:
+            tokenizer = Tokenizer.from_buffer(bundle.read_bytes("tokenizer.json"))
+        except Exception as error:  # the tokenizers package raises bare Exception
+            raise BundleCorrupt(f"tokenizer.json cannot be read ({error}); restore the bundle") from error
+        return cls(
+            open_session(bundle.path(graphs[ENCODER_ROLE])),
+            open_session(bundle.path(graphs[HEAD_ROLE])),
+            tokenizer=tokenizer,
+            template=_read_template(bundle.manifest.template),
+            n_threads=n_threads,
+        )
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> RuntimeOutput:
+        """Logits of (query, rendered document) pairs, in their order.
+
+        A logit that is not finite is handed on as it is: the Grader knows which document it belongs to.
+
+        Args:
+            pairs: clean texts; any number.
+        """
+        logits = np.empty(len(pairs), np.float64)
+        truncated = np.empty(len(pairs), np.bool_)
+        windows = np.empty(len(pairs), np.int64)
+        for rows in _chunks(pairs):
+            queries = self._read([pairs[row][0] for row in rows], kind="query")
+            documents = self._read([pairs[row][1] for row in rows], kind="document")
+            feeds = [_feed(queries[pairs[row][0]], documents[pairs[row][1]]) for row in rows]
+            for row, outputs in zip(rows, self._pool.run_each(self._head, feeds), strict=True):
+                query, document = queries[pairs[row][0]], documents[pairs[row][1]]
+                logits[row] = outputs[0].reshape(-1)[0]
+                truncated[row] = query.truncated or document.truncated
+                windows[row] = document.vectors.shape[1]
+        return RuntimeOutput(logits, truncated, windows)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Model tokens of each text, special tokens left out."""
+        encodings = self._counter.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encodings]
+
+    def _read(self, texts: Sequence[str], *, kind: Literal["query", "document"]) -> dict[str, _Text]:
+        """Each distinct text, read once."""
+        distinct = list(dict.fromkeys(texts))
+        encoded = self._texts.encode(distinct, kind=kind)
+        jobs = [(number, window) for number, text in enumerate(encoded) for window in text.windows]
+        order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i][1]))  # the threads then end together
+        outputs: list[list[NDArray[Any]]] = [[] for _ in jobs]
+        feeds = [
+            {"input_ids": as_input(jobs[i][1]), "attention_mask": np.ones((1, len(jobs[i][1])), np.int64)}
+            for i in order
+        ]
+        for i, found in zip(order, self._pool.run_each(self._encoder, feeds), strict=True):
+            outputs[i] = found
+        per_text: list[list[list[NDArray[Any]]]] = [[] for _ in distinct]
+        for (number, _), found in zip(jobs, outputs, strict=True):
+            per_text[number].append(found)
+        template = self._texts.template
+        return {
+            name: _join(text, found, n_prefix=len(template.prefix), n_suffix=len(template.suffix))
+            for name, text, found in zip(distinct, encoded, per_text, strict=True)
+        }
+
+
+def _chunks(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Rows of the call in groups of at most `CHUNK_DOCUMENTS` distinct documents; a document stands in one group."""
+    group: dict[str, int] = {}
+    for _, document in pairs:
+        group.setdefault(document, len(group) // CHUNK_DOCUMENTS)
+    chunks: list[list[int]] = [[] for _ in range(max(group.values(), default=-1) + 1)]
+    for row, (_, document) in enumerate(pairs):
+        chunks[group[document]].append(row)
+    return chunks
+
+
+def _join(text: EncodedText, outputs: Sequence[Sequence[NDArray[Any]]], *, n_prefix: int, n_suffix: int) -> _Text:
+    """Windows laid end to end without special tokens; a text that has no tokens is read as its last special token."""
+    ids: list[int] = []
+    states = []
+    for window, (window_states, _) in zip(text.windows, outputs, strict=True):
+        end = len(window) - n_suffix
+        ids += window[n_prefix:end]
+        states.append(window_states[:, n_prefix:end])
+    if not ids:
+        ids, states = [text.windows[0][-1]], [outputs[0][0][:, -1:]]
+    vectors = np.stack([found[1] for found in outputs], axis=1)
+    return _Text(as_input(ids), np.concatenate(states, axis=1), vectors, text.truncated)
+
+
+def _feed(query: _Text, document: _Text) -> dict[str, NDArray[Any]]:
+    return {
+        "query_ids": query.ids,
+        "query_states": query.states,
+        "query_vector": query.vectors[:, 0],
+        "document_ids": document.ids,
+        "document_states": document.states,
+        "window_vectors": document.vectors,
+    }
+
+
+def _read_template(data: Mapping[str, Any]) -> TextTemplate:
+    try:
+        return TextTemplate.from_json(data)
+    except (TypeError, InvalidInput) as error:
+        raise BundleCorrupt(
+            f"the template is not one of an interaction model ({error}); it has: {sorted(data)}"
+        ) from error

@@ -1,0 +1,77 @@
+"""Measures of pairs, computed once by a frozen encoder and kept on disk in parts, so that a crash costs one part."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+from torch import Tensor
+
+from relgrade.records import Pair
+
+PART_PAIRS = 2048
+BATCH_TOKENS = 4096
+
+
+class EvidenceCache:
+    """Rows of measures by (query, document).
+
+    Args:
+        folder: where parts lie; made.
+        measure: a batch of pairs -> (n_pairs, n_measures).
+        fingerprint: names the model; parts of another one are not used.
+    """
+
+    def __init__(self, folder: Path, measure: Callable[[Sequence[Pair]], Tensor], *, fingerprint: str) -> None:
+        self._folder = folder
+        self._measure = measure
+        self._fingerprint = fingerprint
+        self._row: dict[tuple[str, str], int] = {}
+        self._rows: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+
+    def fill(self, pairs: Sequence[Pair], *, lengths: Sequence[int]) -> None:
+        """Compute what is missing for `pairs`; shows a progress bar.
+
+        Pairs of like length stand together, so that little is padded, and pairs of one document side by side, so that
+        a batch reads it once.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        distinct = {(pair.query, pair.document): i for i, pair in enumerate(pairs)}
+        order = sorted(distinct.values(), key=lambda i: (lengths[i] // 16, pairs[i].document, pairs[i].query))
+        parts = [order[start : start + PART_PAIRS] for start in range(0, len(order), PART_PAIRS)]
+        rows = []
+        with Progress(transient=True) as progress:
+            for part in progress.track(parts, description="reading pairs"):
+                rows.append(self._part([pairs[i] for i in part], [lengths[i] for i in part]))
+        self._rows = np.concatenate(rows)
+        self._row = {(pairs[i].query, pairs[i].document): row for row, i in enumerate(order)}
+
+    def has_all(self, pairs: Sequence[Pair]) -> bool:
+        """Whether every pair has its row."""
+        return all((pair.query, pair.document) in self._row for pair in pairs)
+
+    def rows(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
+        """Measures of pairs that were filled in, shape (n_pairs, n_measures)."""
+        return self._rows[[self._row[pair.query, pair.document] for pair in pairs]]
+
+    def _part(self, pairs: Sequence[Pair], lengths: Sequence[int]) -> NDArray[np.float32]:
+        digest = hashlib.sha256(self._fingerprint.encode())
+        for pair in pairs:
+            digest.update(repr((pair.query, pair.document)).encode("utf-8", "replace"))
+        path = self._folder / f"measures-{digest.hexdigest()[:24]}.npy"
+        if path.exists():
+            found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+            return found
+        batches: list[list[Pair]] = [[]]
+        for pair, length in zip(pairs, lengths, strict=True):
+            if batches[-1] and (len(batches[-1]) + 1) * (length + 16) > BATCH_TOKENS:  # the longest, to within 16
+                batches.append([])
+            batches[-1].append(pair)
+        rows = np.concatenate([self._measure(batch).numpy() for batch in batches]).astype(np.float32)
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.save(file, rows, allow_pickle=False)
+        unfinished.replace(path)
+        return rows
