@@ -166,6 +166,7 @@ def test_the_tables_say_what_the_report_says(maker):
 def test_a_report_of_the_benchmark_can_be_shown(maker, tmp_path):
     pytest.importorskip("bm25s")
     from benchmarks import quality
+
     from test_quality_benchmark import FakeGrader, rows_of
 
     with gzip.open(tmp_path / "first.jsonl.gz", "wt") as file:
