@@ -78,6 +78,8 @@ def test_what_is_written_is_read_back(tmp_path, suffix, pairs):
 @given(value=st.text(st.characters(categories=["Cs", "Ll", "Cc"]), min_size=1, max_size=4))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_lone_surrogates_survive_in_fields_and_are_cleaned_from_texts(tmp_path, suffix, value):
+    # A high one before a low one is not lone: JSON's escapes can only mean the character that the two stand for.
+    value = re.sub("([\ud800-\udbff])(?=[\udc00-\udfff])", r"\1-", value)
     pair = Pair(query_id="q", query="what?", doc_id="d", document=f"\ud800a\0{value}", fields={"note": value})
     path = tmp_path / f"pairs{suffix}"
     write_pairs(path, [pair])

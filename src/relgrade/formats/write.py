@@ -22,7 +22,7 @@ def write_pairs(path: Path | str, pairs: Iterable[Pair]) -> int:
     """Write pairs to a file that `read_pairs` reads back as equal pairs.
 
     The file appears whole, in place of an older one, or not at all. Texts and ids are cleaned as in reading (lone
-    surrogates, NUL); values in `fields` must be JSON.
+    surrogates, NUL); values in `fields` must be JSON and stay as they are, lone surrogates too.
 
     Args:
         path: `.jsonl`, `.ndjson`, `.csv` or `.tsv`, each perhaps with `.gz`, or `.parquet`.
