@@ -10,7 +10,6 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 DEMO_STAMP := $(DEMO)/.installed
 DEV_STAMP := $(DEV)/.installed
 EXTRAS := dev,evaluate,hub,parquet,train
-CHECKED := benchmarks docs examples src tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -27,12 +26,12 @@ test: lint ## lint, types and tests, in an environment of their own
 	@$(DEV)/bin/python -m pytest
 
 lint: $(DEV_STAMP) ## ruff: rules and format
-	@$(DEV)/bin/python -m ruff check $(CHECKED)
-	@$(DEV)/bin/python -m ruff format --check $(CHECKED)
+	@$(DEV)/bin/python -m ruff check .
+	@$(DEV)/bin/python -m ruff format --check .
 
 format: $(DEV_STAMP) ## let ruff format the code and mend what it can
-	@$(DEV)/bin/python -m ruff check --fix $(CHECKED)
-	@$(DEV)/bin/python -m ruff format $(CHECKED)
+	@$(DEV)/bin/python -m ruff check --fix .
+	@$(DEV)/bin/python -m ruff format .
 
 train-default: check-data $(DEV_STAMP) ## make the embedded grader again: recipes/default.toml
 	$(DEV)/bin/relgrade train --config recipes/default.toml

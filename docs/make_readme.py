@@ -2,7 +2,7 @@
 
     python docs/make_readme.py
 
-In a Python block, lines that begin with `#>` hold what the code above them printed; they are written anew by running
+In a Python block, lines that begin with `# ->` hold what the code above them printed; they are written anew by running
 the block. tests/test_readme.py fails while the page is out of date.
 """
 
@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
 START, END = "<!-- quality: start, by docs/make_readme.py -->", "<!-- quality: end -->"
 NOT_MEASURED = "Not measured yet: `make quality` writes `benchmarks/results/quality.json`, this table follows from it."
-OUTPUT = "#>"
+OUTPUT = "# ->"
 NAMES = {"grader": "relgrade", "bm25": "BM25", "cosine": "MiniLM cosine"}
 VERDICTS = (
     ("precision", "precision"),
@@ -131,10 +131,10 @@ def _bold(text: str, is_bold: bool) -> str:
 
 
 def with_output(block: str, namespace: dict[str, Any]) -> str:
-    """Run a block in `namespace` and write what it printed where `#>` lines stood.
+    """Run a block in `namespace` and write what it printed where `# ->` lines stood.
 
     Raises:
-        ValueError: code prints and no `#>` line follows to hold it.
+        ValueError: code prints and no `# ->` line follows to hold it.
     """
     lines: list[str] = []
     code: list[str] = []

@@ -61,7 +61,7 @@ def test_the_code_prints_what_the_page_says(maker, embedded):
     assert len(pages) >= 2
     for written, found in pages:
         if not embedded:
-            assert found.count("#> ") > 0  # a fake's verdicts are its own
+            assert found.count("# -> ") > 0  # a fake's verdicts are its own
             continue
         assert NUMBER.sub("0", found) == NUMBER.sub("0", written), "run: python docs/make_readme.py"
         numbers = [[float(each) for each in NUMBER.findall(text)] for text in (found, written)]
@@ -186,7 +186,7 @@ def test_only_the_part_between_the_markers_changes(maker):
 
 
 def test_output_replaces_output_and_nothing_else(maker):
-    block = "a = 1\nprint(a)\n#> 7\n#> 8\n\nprint(a + 1)\n#> ?\nb = 2\n"
-    assert maker.with_output(block, {}) == "a = 1\nprint(a)\n#> 1\n\nprint(a + 1)\n#> 2\nb = 2\n"
-    with pytest.raises(ValueError, match="no #> line"):
+    block = "a = 1\nprint(a)\n# -> 7\n# -> 8\n\nprint(a + 1)\n# -> ?\nb = 2\n"
+    assert maker.with_output(block, {}) == "a = 1\nprint(a)\n# -> 1\n\nprint(a + 1)\n# -> 2\nb = 2\n"
+    with pytest.raises(ValueError, match="no # -> line"):
         maker.with_output("print(3)\n", {})
