@@ -160,6 +160,7 @@ def _arguments(settings: TrainingSettings, *, output: Path, seed: int) -> Traini
         lr_scheduler_kwargs={"min_lr_rate": settings.floor},  # a share of each group's own peak
         warmup_steps=min(settings.warmup, 1.0 - 1e-9),  # from 1 on it would be a number of steps
         max_grad_norm=settings.max_gradient_norm,
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else bf16 "on" is refused there
         bf16=has_bf16 if settings.bf16 == "auto" else settings.bf16 == "on",
         logging_steps=LOG_STEPS,
         logging_nan_inf_filter=False,  # a loss that is not finite is an error here, not something to average away
