@@ -9,7 +9,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -182,7 +182,8 @@ class Recipe:
 
         Args:
             path: the file.
-            data_folder: where relative source paths start; None: the folder of the file.
+            data_folder: where relative source paths start; None: the folder of the file. `bundle.golden_pairs` always
+                starts there.
 
         Raises:
             InvalidSettings: not TOML, an unknown key, a wrong type or a value out of range; names the file.
@@ -191,16 +192,17 @@ class Recipe:
         try:
             with path.open("rb") as file:
                 table = tomllib.load(file)
-            recipe = _build(cls, table, place="")
+            recipe: Self = _build(cls, table, place="")
         except FileNotFoundError as error:
             raise InvalidSettings(f"{path}: no such settings file") from error
         except (tomllib.TOMLDecodeError, InvalidSettings) as error:
             raise InvalidSettings(f"{path}: {error}") from error
         base = Path(data_folder) if data_folder is not None else path.parent
-        from dataclasses import replace
-
         sources = tuple(replace(source, path=str(base / source.path)) for source in recipe.sources)
-        return replace(recipe, sources=sources)
+        bundle = recipe.bundle
+        if bundle.golden_pairs is not None:  # it travels with the recipe, not with the data
+            bundle = replace(bundle, golden_pairs=str(path.parent / bundle.golden_pairs))
+        return replace(recipe, sources=sources, bundle=bundle)
 
 
 def _build(kind: Any, table: Mapping[str, Any], *, place: str) -> Any:

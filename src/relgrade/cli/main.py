@@ -32,6 +32,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "grade": LazyCommand("relgrade.cli.grade:grade", "Grade documents against a query, or a file of pairs."),
     "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
     "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
+    "train": LazyCommand("relgrade.cli.train:train", "Make a grader from labelled pairs.", extra="train"),
 }
 
 

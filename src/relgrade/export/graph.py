@@ -37,6 +37,7 @@ _TRACING_WARNINGS = (
     (DeprecationWarning, "You are using the legacy TorchScript-based ONNX export"),
     (DeprecationWarning, "The feature will be removed. Please remove usage of this function"),
     (UserWarning, "Exporting aten::index operator"),
+    (UserWarning, "Constant folding - Only steps=1 can be constant folded"),
     # What tracing froze shows when the graph is run on batches of other shapes; every export here does that.
     (torch.jit.TracerWarning, ""),  # type: ignore[attr-defined]
 )

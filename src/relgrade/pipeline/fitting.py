@@ -1,0 +1,81 @@
+"""Step `fit`: a student trained on the balanced pairs, early stopping on the validation pairs."""
+
+import shutil
+from pathlib import Path
+
+from relgrade.formats import read_pairs
+from relgrade.pipeline.ledger import read_json, write_json
+from relgrade.settings import StudentSettings, TrainingSettings
+
+REPORT_NAME = "fit.json"
+_KEY_NAME = "inputs.json"
+_CACHE_NAME = "cache"  # of `student.training`: what was computed with a frozen encoder, by the hash of its inputs
+
+
+def fit_student(
+    train_path: Path,
+    validation_path: Path | None,
+    output: Path,
+    *,
+    student: StudentSettings,
+    training: TrainingSettings,
+    seed: int,
+    positive_weight: float = 1.0,
+    key: str,
+) -> list[str]:
+    """Train, and save the student of the best validation.
+
+    Killed and called again it goes on from its last checkpoint; called with another `key`, it starts anew.
+
+    Args:
+        train_path: training pairs.
+        validation_path: pairs that decide when to stop; None, or a file without pairs: nothing stops it early.
+        output: folder for `student/`, `fit/` with checkpoints and journal, and `fit.json`.
+        student: what is trained.
+        training: how.
+        seed: of new weights, batches and dropout.
+        positive_weight: of the relevant side of the loss, > 0.
+        key: names everything that decides the outcome.
+
+    Raises:
+        TrainingError: the base cannot be loaded, the loss is not finite, memory is out.
+        InvalidInput, InvalidSettings: as `student.fit`.
+    """
+    from relgrade.student import build_student, fit
+
+    train = list(read_pairs(train_path))
+    validation = [] if validation_path is None else list(read_pairs(validation_path))
+    work = output / "fit"
+    _claim(work, key)
+    built = build_student(student, seed=seed)
+    report = fit(built, train, validation, training, output=work, seed=seed, positive_weight=positive_weight)
+    saved = output / "student"
+    if saved.exists():
+        shutil.rmtree(saved)
+    built.to("cpu").save(saved)
+    told = {
+        "steps": report.steps,
+        "best_step": report.best_step,
+        "best_metric": report.best_metric,
+        "metric": training.metric,
+        "n_parameters_trained": report.n_parameters_trained,
+    }
+    write_json(output / REPORT_NAME, told)
+    best = "no validation" if report.best_metric is None else f"{training.metric} {report.best_metric:.4f}"
+    return [
+        f"{report.n_parameters_trained:,} parameters, {report.steps:,} steps, "
+        f"best after {report.best_step or report.steps:,}: {best}"
+    ]
+
+
+def _claim(work: Path, key: str) -> None:
+    """Remove what another run left, but for its cache, which names its own inputs."""
+    place = work / _KEY_NAME
+    if place.exists() and read_json(place).get("inputs") == key:
+        return
+    if work.exists():
+        place.unlink(missing_ok=True)
+        for path in work.iterdir():
+            if path.name != _CACHE_NAME:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_json(place, {"inputs": key})
