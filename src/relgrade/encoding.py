@@ -72,7 +72,7 @@ class PairTemplate:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        return cls(**_fields(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class TextTemplate:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_json`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        return cls(**_fields(data))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +202,7 @@ def _tokenise(tokenizer: Tokenizer, texts: Sequence[str], n_wanted: int) -> list
 
 def _slots(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}

@@ -3,6 +3,8 @@
 It runs no code of a model's repository and opens no pickle. It knows nothing of templates or training.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from relgrade.errors import TrainingError
 from relgrade.settings import StudentSettings
@@ -35,6 +38,20 @@ class Pretrained:
     new_weights: frozenset[str]  # parameters that the checkpoint did not bring
 
 
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers' load report and progress bars off the terminal; its settings are put back afterwards."""
+    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
 def load_pretrained(settings: StudentSettings, *, seed: int) -> Pretrained:
     """Load `settings.base` with a head of `settings.n_labels` logits.
 
@@ -53,7 +70,7 @@ def load_pretrained(settings: StudentSettings, *, seed: int) -> Pretrained:
     if is_folder:
         place["local_files_only"] = True
     # The new weights are drawn from torch's global generator, which is put back afterwards.
-    with torch.random.fork_rng(devices=[]):
+    with quiet_loading(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
             tokenizer = AutoTokenizer.from_pretrained(settings.base, **place)

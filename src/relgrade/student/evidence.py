@@ -34,6 +34,8 @@ class Evidence(nn.Module):
     """
 
     n_measures = len(NAMES)
+    idf: Tensor
+    is_number: Tensor
 
     def __init__(self, idf: Tensor, is_number: Tensor) -> None:
         super().__init__()

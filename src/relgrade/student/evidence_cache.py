@@ -1,11 +1,13 @@
 """Measures of pairs, computed once by a frozen encoder and kept on disk in parts, so that a crash costs one part."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
@@ -32,7 +34,7 @@ class EvidenceCache:
         self._rows: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
     def fill(self, pairs: Sequence[Pair], *, lengths: Sequence[int]) -> None:
-        """Compute what is missing for `pairs`; shows a progress bar.
+        """Compute what is missing for `pairs`; a bar on stderr shows how far, on a terminal only.
 
         Pairs of like length stand together, so that little is padded, and pairs of one document side by side, so that
         a batch reads it once.
@@ -42,7 +44,8 @@ class EvidenceCache:
         order = sorted(distinct.values(), key=lambda i: (lengths[i] // 16, pairs[i].document, pairs[i].query))
         parts = [order[start : start + PART_PAIRS] for start in range(0, len(order), PART_PAIRS)]
         rows = []
-        with Progress(transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
             for part in progress.track(parts, description="reading pairs"):
                 rows.append(self._part([pairs[i] for i in part], [lengths[i] for i in part]))
         self._rows = np.concatenate(rows)

@@ -16,6 +16,9 @@ class EvidenceHead(nn.Module):
         seed: of the weights.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, n_measures: int, hidden: int, *, dropout: float, seed: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
@@ -54,7 +57,7 @@ class EvidenceHead(nn.Module):
                 the biases stands for all.
         """
         x = ((measures - self.mean) / self.deviation).clamp(-CLIP, CLIP)
-        logits = (self.linear(x) + self.network(x)).squeeze(-1)
+        logits: Tensor = (self.linear(x) + self.network(x)).squeeze(-1)
         mean_bias = self.source_bias.mean()
         if sources is None:
             return logits + mean_bias

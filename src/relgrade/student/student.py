@@ -21,7 +21,7 @@ class Student(nn.Module, ABC):
     architecture: ClassVar[str]  # as in StudentSettings.architecture and bundle.json
     tokenizer: Tokenizer
 
-    def prepare(self, pairs: Sequence[Pair], *, cache_folder: Path) -> None:  # noqa: B027
+    def prepare(self, pairs: Sequence[Pair], *, cache_folder: Path) -> None:
         """Compute once what never changes in training (states of a frozen encoder). Default: nothing.
 
         Must be safe to call again after a crash: finished work in `cache_folder` is reused.

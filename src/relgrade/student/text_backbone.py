@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from relgrade.errors import TrainingError
 from relgrade.settings import StudentSettings
-from relgrade.student.backbone import cannot_load
+from relgrade.student.backbone import cannot_load, quiet_loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,11 @@ def load_encoder(settings: StudentSettings, *, source: str) -> Any:
     place = _place(settings, source)
     load = partial(AutoModel.from_pretrained, source, dtype=torch.float32, use_safetensors=True, **place)
     try:
-        try:
-            encoder = load(add_pooling_layer=False)
-        except TypeError:  # an encoder that has no pooler to leave out
-            encoder = load()
+        with quiet_loading():
+            try:
+                encoder = load(add_pooling_layer=False)
+            except TypeError:  # an encoder that has no pooler to leave out
+                encoder = load()
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise cannot_load(settings, error, is_folder=Path(source).is_dir()) from error
     longest = getattr(encoder.config, "max_position_embeddings", None)
