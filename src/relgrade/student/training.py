@@ -135,8 +135,9 @@ def _run(trainer: PairTrainer, settings: TrainingSettings, output: Path) -> None
         finally:
             for reporter in reporters:
                 reporter.close()
-        # bf16 wraps `forward`; the student must leave as it came.
+        # bf16 puts a wrapped `forward` on the student, and unwrapping a bound one; the class's own is what came.
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+        vars(trainer.model).pop("forward", None)
     best = best_step(trainer.state.log_history, metric=settings.metric)
     trainer.restore(trainer.state.global_step if best is None else best)
     trainer.model.eval()
