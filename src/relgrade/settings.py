@@ -153,6 +153,7 @@ class BundleSettings:
     rubric: str = "answer-bearing"
     licence: str = "unknown"
     base_licence: str = "unknown"
+    base_name: str = ""  # under which the base is published, when student.base is a local folder
     n_golden: int = (
         16  # pairs whose logits travel with the bundle; taken from the calibration split unless golden_pairs
     )

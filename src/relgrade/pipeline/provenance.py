@@ -31,7 +31,7 @@ def describe_base(recipe: Recipe) -> dict[str, Any]:
     described: dict[str, Any] = {"licence": recipe.bundle.base_licence}
     if folder.is_dir():
         weights = sorted(folder.glob("*.safetensors"))
-        described["name"] = folder.resolve().name
+        described["name"] = _folder_name(recipe)
         described["sha256"] = {path.name: file_sha256(path) for path in weights}
     else:
         described["name"] = student.base
@@ -66,8 +66,12 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
     for source in plain["sources"]:
         source["path"] = Path(source["path"]).name
     if Path(recipe.student.base).is_dir():
-        plain["student"]["base"] = Path(recipe.student.base).resolve().name
+        plain["student"]["base"] = _folder_name(recipe)
     if recipe.bundle.golden_pairs is not None:
         plain["bundle"]["golden_pairs"] = Path(recipe.bundle.golden_pairs).name
     plain["sources"] = list(plain["sources"])
     return plain
+
+
+def _folder_name(recipe: Recipe) -> str:
+    return recipe.bundle.base_name or Path(recipe.student.base).resolve().name
