@@ -1,6 +1,8 @@
 # What a clone can do. Each target makes the environment it needs; `make` alone lists them.
 #   PYTHON=python3.12 make demo      another interpreter, 3.11 or newer
 #   RELGRADE_DATA=FOLDER make ...    labelled pairs, for train-default and quality
+#   make train-default TRAIN="--base FOLDER"      the encoder from a folder instead of the Hub
+#   make quality QUALITY="--encoder FOLDER"       the cosine baseline beside BM25
 
 PYTHON ?= python3
 DEMO := .venv
@@ -34,10 +36,10 @@ format: $(DEV_STAMP) ## let ruff format the code and mend what it can
 	@$(DEV)/bin/python -m ruff format .
 
 train-default: check-data $(DEV_STAMP) ## make the embedded grader again: recipes/default.toml
-	$(DEV)/bin/relgrade train --config recipes/default.toml
+	$(DEV)/bin/relgrade train --config recipes/default.toml --data-folder "$(RELGRADE_DATA)" --output runs/default $(TRAIN)
 
 quality: check-data $(DEV_STAMP) ## measure the embedded grader beside its baselines
-	$(DEV)/bin/python -m benchmarks.quality
+	$(DEV)/bin/python -m benchmarks.quality --data "$(RELGRADE_DATA)" $(QUALITY)
 
 size: check-python ## measure a fresh plain installation
 	@$(PYTHON) -m benchmarks.install_size
