@@ -5,7 +5,7 @@ It knows options and lines of text; the steps stand in `relgrade.pipeline`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -68,7 +68,7 @@ def train(
     pairs: Sequence[str], config: str | None, output: str | None, data_folder: str | None, **changes: Any
 ) -> None:
     """Run a recipe and say where the bundle is; `_TRAIN_HELP` is what the user reads."""
-    recipe = _change(_recipe(pairs, config, data_folder), changes)
+    recipe = change_settings(_recipe(pairs, config, data_folder), changes)
     folder = Path(output) if output else Path("runs") / (Path(config).stem if config else recipe.bundle.name)
     from relgrade.pipeline import run_recipe
 
@@ -85,12 +85,9 @@ def train(
 
 def quiet_libraries() -> None:
     """Keep bars and notes of the training libraries off the terminal; errors still show."""
-    from importlib import import_module
+    from relgrade.student.backbone import silence  # the door of student names the extra where a library is missing
 
-    import_module("relgrade.student")  # names the extra where a library is missing
-    logging = import_module("transformers.utils.logging")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    silence()
 
 
 def show_step(report: StepReport) -> None:
@@ -121,8 +118,8 @@ def _source_name(path: str) -> str:
     return name
 
 
-def _change(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """The recipe with the settings of the options that were given."""
+def change_settings(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with the settings of the options that were given; None means not given."""
     given = {name: value for name, value in changes.items() if value is not None}
     tables = {
         "student": ("base", "architecture", "train_encoder", "max_tokens"),

@@ -38,12 +38,17 @@ class Pretrained:
     new_weights: frozenset[str]  # parameters that the checkpoint did not bring
 
 
+def silence() -> None:
+    """Keep transformers' notes and progress bars off the terminal from now on; errors still show."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keep transformers' load report and progress bars off the terminal; its settings are put back afterwards."""
     verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    silence()
     try:
         yield
     finally:
