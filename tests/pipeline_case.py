@@ -1,8 +1,7 @@
-"""A recipe that runs in seconds: synthetic pairs, a tiny BERT, a few steps. As a script it is a run to be killed."""
+"""A recipe that runs in seconds: synthetic pairs, a tiny BERT, a few steps. `run_case` is a run to be killed."""
 
 import json
 import random
-import sys
 from pathlib import Path
 
 from relgrade.settings import (
@@ -57,17 +56,13 @@ def file_bytes(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-if __name__ == "__main__":
+def run_case(pairs, base, architecture, output, connection):
+    """A whole run in a process of its own, which sends the name of each step when it is done."""
     import torch
 
     from relgrade.pipeline import run_recipe
 
     torch.set_num_threads(1)
-    pairs, base, architecture, output = sys.argv[1:]
     recipe = make_recipe(pairs, base, architecture=architecture)
-
-    def show(step):
-        sys.stdout.write(f"{step.name}\n")
-        sys.stdout.flush()
-
-    run_recipe(recipe, output=Path(output), on_step=show)
+    run_recipe(recipe, output=Path(output), on_step=lambda step: connection.send(step.name))
+    connection.close()

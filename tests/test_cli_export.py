@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import relgrade.export
 from relgrade.cli.export import export, parity
 from relgrade.cli.main import LazyCommand, LazyGroup
 from relgrade.errors import ParityError
-from relgrade.export import Fusion, measure_parity
-from relgrade.export.cross_encoder import ExportedGraphs
+from relgrade.export import measure_parity
+from relgrade.formats.rows import pair_from_row
 from relgrade.settings import StudentSettings
 from relgrade.student import build_student
 
@@ -29,10 +28,8 @@ def cli(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("student").mkdir()
     Path("graphs").mkdir()
-    Path("graphs/model.int8.onnx").write_bytes(b"graph")
     rows = [{"query": f"q{i}", "document": f"SECRET {i}", "split": "test" if i % 2 else "train"} for i in range(200)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr("relgrade.cli.export._load_student", lambda folder: SimpleNamespace(folder=folder))
     return lambda *arguments: CliRunner().invoke(group, arguments)
 
 
@@ -41,18 +38,13 @@ def measured(monkeypatch):
     """What `parity` measured with; `int8` may be changed before the call."""
     seen = SimpleNamespace(int8=LOGITS.copy())
 
-    def measure(student, pairs, *, fp32, int8, threshold):
-        seen.pairs, seen.fp32, seen.graph, seen.threshold = pairs, fp32, int8, threshold
+    def measure(student_folder, graphs_folder, pairs, *, threshold):
+        seen.pairs, seen.folders, seen.threshold = pairs, (student_folder, graphs_folder), threshold
         n = len(pairs)
-        return measure_parity(
-            LOGITS[:n],
-            lambda i: LOGITS[list(i)],
-            None if int8 is None else lambda i: seen.int8[list(i)],
-            lengths=[8] * n,
-            threshold=threshold,
-        )
+        int8 = None if seen.int8 is None else lambda i: seen.int8[list(i)]
+        return measure_parity(LOGITS[:n], lambda i: LOGITS[list(i)], int8, lengths=[8] * n, threshold=threshold)
 
-    monkeypatch.setattr(relgrade.export, "measure_cross_encoder", measure)
+    monkeypatch.setattr("relgrade.pipeline.exporting.measure_graphs", measure)
     return seen
 
 
@@ -60,7 +52,7 @@ def test_parity_prints_a_table(cli, measured):
     result = cli("parity", "student", "graphs", "pairs.jsonl", "--threshold", "0.5")
     assert result.exit_code == 0, result.output
     assert measured.threshold == 0.5
-    assert measured.graph == Path("graphs/model.int8.onnx")
+    assert measured.folders == (Path("student"), Path("graphs"))
     for name in ("alone", "sorted-8", "sorted-32", "long-neighbour"):
         assert name in result.stdout
     assert "200 pairs, relevant from logit 0.5 on" in result.stdout
@@ -89,10 +81,9 @@ def test_report_with_an_infinite_difference_is_json(cli, measured):
 
 
 def test_parity_without_int8(cli, measured):
-    Path("graphs/model.int8.onnx").unlink()
+    measured.int8 = None
     result = cli("parity", "student", "graphs", "pairs.jsonl")
     assert result.exit_code == 0, result.output
-    assert measured.graph is None
     assert "int8" not in result.stdout
 
 
@@ -109,42 +100,11 @@ def test_bad_pairs_are_bad_input(cli, measured):
     assert "empty.jsonl" in result.stderr
 
 
-def test_export_says_what_it_wrote(cli, monkeypatch):
-    def write(student, folder, settings):
-        assert (settings.quantise, settings.max_logit_error) == (True, 1e-4)
-        graphs = [Path(folder) / f"model.{kind}.onnx" for kind in ("fp32", "int8")]
-        Path(folder).mkdir()
-        for path in graphs:
-            path.write_bytes(b"0" * 3_000_000)
-        return ExportedGraphs(*graphs, ("input_ids",), Fusion(True, {"Attention": 6}), 2e-6)
-
-    monkeypatch.setattr(relgrade.export, "export_cross_encoder", write)
-    result = cli("export", "student", "out")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [
-        "out/model.fp32.onnx: 3.0 MB",
-        "out/model.int8.onnx: 3.0 MB",
-        "fused: Attention 6",
-        "fp32 differs from the student by at most 2e-06",
-    ]
-
-
-def test_export_without_int8_and_fusion(cli, monkeypatch):
-    def write(student, folder, settings):
-        assert not settings.quantise
-        path = Path("graphs/model.int8.onnx")
-        return ExportedGraphs(path, None, ("input_ids",), Fusion(False, {}, "llama is not known to fuse"), 0.0)
-
-    monkeypatch.setattr(relgrade.export, "export_cross_encoder", write)
-    result = cli("export", "student", "out", "--no-int8")
-    assert "fused: nothing, llama is not known to fuse" in result.stdout
-
-
 def test_unfaithful_export_is_exit_code_1(cli, monkeypatch):
     def fail(student, folder, settings):
         raise ParityError("differs by 0.3")
 
-    monkeypatch.setattr(relgrade.export, "export_cross_encoder", fail)
+    monkeypatch.setattr("relgrade.pipeline.exporting.export_student", fail)
     result = cli("export", "student", "out")
     assert result.exit_code == 1
     assert "differs by 0.3" in result.stderr
@@ -156,17 +116,26 @@ def test_student_that_is_not_there():
     assert "none: a trained student was expected" in result.stderr
 
 
-def test_real_student_is_exported_and_measured(tmp_path, tiny_bert_folder):
-    settings = StudentSettings(base=str(tiny_bert_folder), max_tokens=64, max_query_tokens=8)
-    build_student(settings, seed=0).save(tmp_path / "student")
+@pytest.mark.parametrize("architecture", ["cross-encoder", "interaction"])
+@pytest.mark.parametrize("int8", [True, False])
+def test_real_student_is_exported_and_measured(tmp_path, tiny_bert_folder, architecture, int8):
+    settings = StudentSettings(
+        architecture=architecture, base=str(tiny_bert_folder), max_tokens=64, max_query_tokens=8, train_encoder=False
+    )
+    student = build_student(settings, seed=0)
     rows = [{"query": "what is red", "document": text} for text in ("a red apple", "the cat", "plum and fig")]
+    student.prepare([pair_from_row(row) for row in rows], cache_folder=tmp_path / "cache")
+    student.save(tmp_path / "student")
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     folders = [str(tmp_path / name) for name in ("student", "graphs")]
-    result = CliRunner().invoke(group, ["export", *folders])
+    result = CliRunner().invoke(group, ["export", *folders, *([] if int8 else ["--no-int8"])])
     assert result.exit_code == 0, result.output
+    assert "fused: Attention 2" in result.stdout
+    assert ("int8.onnx" in result.stdout) == int8
     result = CliRunner().invoke(group, ["parity", *folders, str(tmp_path / "pairs.jsonl"), "--threshold", "-9"])
     assert result.exit_code == 0, result.output
     assert "3 pairs" in result.stdout
+    assert ("int8" in result.stdout) == int8
 
 
 @pytest.mark.parametrize("command", [export, parity])

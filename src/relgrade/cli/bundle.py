@@ -1,4 +1,4 @@
-"""`relgrade bundle`: look into a bundle, and check that it is whole and still grades as it did when it was made.
+"""`relgrade bundle`: look into a bundle, check that it is whole and still grades as it did, make one of its parts.
 
 It shows whatever the manifest holds, and knows none of its fields.
 """
@@ -15,6 +15,7 @@ import click
 from relgrade.cli import outcome
 from relgrade.cli.grading import load_grader
 from relgrade.errors import BundleCorrupt, BundleIncomplete, GradingError, ParityError, UnsafeBundle
+from relgrade.settings import BundleSettings
 
 MAX_SHOWN = 8  # values of a list; templates are long lists of token ids
 
@@ -27,13 +28,24 @@ Exit codes:
   2  there is no bundle there, or this relgrade is too old to read it
 """  # \b keeps the lines of a paragraph as they are
 
+_MAKE_HELP = """Write a bundle of exported graphs, a calibration and golden pairs.
+
+GRAPHS is the folder that `relgrade export` wrote. The bundle names no training data, since nothing here knows it;
+`relgrade train` writes bundles that do.
+
+\b
+Exit codes:
+  0  the bundle is written
+  2  bad input or usage
+"""
+
 _MISMATCHES = (BundleCorrupt, BundleIncomplete, UnsafeBundle, GradingError, ParityError)
 _FOLDER = click.argument("path", required=False, metavar="[PATH]")
 
 
 @click.group()
 def bundle() -> None:
-    """Look into a bundle and check that it grades as it should.
+    """Look into a bundle, check that it grades as it should, or make one.
 
     PATH is the folder of a bundle; without it, the embedded one is meant.
     """
@@ -65,6 +77,35 @@ def verify(path: str | None) -> None:
         f"{where}: files and {report.n_pairs} golden pairs are as they were made, "
         f"largest logit difference {report.largest_difference:.2g}"
     )
+
+
+@bundle.command(help=_MAKE_HELP)
+@click.argument("graphs_folder", metavar="GRAPHS", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(), help="Folder; a bundle there is replaced.")
+@click.option("--calibration", "calibration_path", required=True, type=click.Path(), help="Of `relgrade calibrate`.")
+@click.option("--goldens", "goldens_path", required=True, type=click.Path(), help="Pairs whose logits travel along.")
+@click.option("--name", required=True, help="Of the grader.")
+@click.option("--description", default="", help="One line for the card.")
+@click.option("--rubric", default=BundleSettings().rubric, show_default=True, help="What relevant means here.")
+@click.option("--licence", default="unknown", show_default=True, help="SPDX identifier.")
+@click.option("--base-licence", default="unknown", show_default=True, help="Of the pretrained model.")
+def make(graphs_folder: str, output: str, calibration_path: str, goldens_path: str, **named: str) -> None:
+    """Write a bundle of parts; `_MAKE_HELP` is what the user reads."""
+    from relgrade.formats import read_pairs
+    from relgrade.pipeline.bundling import make_bundle
+    from relgrade.pipeline.calibrating import read_calibration
+
+    calibration, points = read_calibration(Path(calibration_path))
+    made = make_bundle(
+        Path(graphs_folder),
+        Path(output),
+        settings=BundleSettings(**named),
+        calibration=calibration,
+        points=points,
+        goldens=list(read_pairs(goldens_path)),
+        provenance={},
+    )
+    click.echo(f"{outcome.one_line(output)}: hash {made.hash}")
 
 
 def _require_bundle(path: str | None) -> None:

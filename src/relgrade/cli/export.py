@@ -1,6 +1,6 @@
 """`relgrade export` and `relgrade parity`: a trained student becomes graphs, and graphs are held against the student.
 
-It knows options and tables; what is exported and measured stands in `relgrade.export`.
+It knows options and tables; what is exported and measured stands in `relgrade.pipeline.exporting`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from relgrade.settings import ExportSettings
 if TYPE_CHECKING:
     from relgrade.export import LogitDifference, ParityReport
     from relgrade.records import Pair
-    from relgrade.student import CrossEncoderStudent
 
 _DEFAULTS = ExportSettings()
 
 _EXPORT_HELP = """Write the ONNX graphs of a trained student.
 
-STUDENT is the folder of a cross-encoder that training wrote, OUT the folder for model.fp32.onnx and model.int8.onnx.
-The fp32 graph is compared with the student on random tokens; `relgrade parity` compares verdicts on real pairs.
+STUDENT is the folder of a student that training wrote, OUT the folder for its graphs in fp32 and int8, the tokenizer
+and graphs.json. The fp32 graph of a cross-encoder is compared with the student on random tokens; `relgrade parity`
+compares verdicts on real pairs.
 
 \b
 Exit codes:
@@ -66,21 +66,16 @@ _MAX_ERROR = click.option(
 @_MAX_ERROR
 def export(student_folder: str, output: str, int8: bool, max_logit_error: float) -> None:
     """Write graphs and say what they are; `_EXPORT_HELP` is what the user reads."""
-    from relgrade.export import export_cross_encoder  # torch and transformers come with it
+    from relgrade.pipeline.exporting import export_student
 
-    student = _load_student(student_folder)
     settings = ExportSettings(max_logit_error=max_logit_error, quantise=int8)
     try:
-        graphs = export_cross_encoder(student, output, settings)
+        lines = export_student(Path(student_folder), Path(output), settings)
     except ParityError as error:
         outcome.warn(str(error))
         click.get_current_context().exit(outcome.NOT_FOUND)
-    for path in (graphs.fp32, graphs.int8):
-        if path is not None:
-            click.echo(f"{outcome.one_line(str(path))}: {_size_mb(path):.1f} MB")
-    fused = ", ".join(f"{name} {count}" for name, count in sorted(graphs.fusion.operators.items()))
-    click.echo(f"fused: {fused or 'nothing, ' + graphs.fusion.note}")
-    click.echo(f"fp32 differs from the student by at most {graphs.max_probe_error:.2g}")
+    for line in lines:
+        click.echo(outcome.one_line(line))
 
 
 @click.command(help=_PARITY_HELP)
@@ -113,18 +108,11 @@ def parity(
     output_format: str,
 ) -> None:
     """Measure, print the report, then judge it; `_PARITY_HELP` is what the user reads."""
-    from relgrade.export import check_parity, measure_cross_encoder  # torch and transformers come with it
-    from relgrade.export.cross_encoder import FP32_NAME, INT8_NAME
+    from relgrade.export import check_parity  # torch and transformers come with it
+    from relgrade.pipeline.exporting import measure_graphs
 
     pairs = _read(pairs_path, split=split, max_pairs=max_pairs)
-    int8 = Path(graphs_folder) / INT8_NAME
-    report = measure_cross_encoder(
-        _load_student(student_folder),
-        pairs,
-        fp32=Path(graphs_folder) / FP32_NAME,
-        int8=int8 if int8.exists() else None,
-        threshold=threshold,
-    )
+    report = measure_graphs(Path(student_folder), Path(graphs_folder), pairs, threshold=threshold)
     if output_format == "json":
         click.echo(json.dumps(report.to_json(), indent=2, allow_nan=False))
     else:
@@ -137,15 +125,6 @@ def parity(
         click.get_current_context().exit(outcome.NOT_FOUND)
 
 
-def _load_student(folder: str) -> CrossEncoderStudent:
-    from relgrade.student import CrossEncoderStudent, load_student
-
-    student = load_student(folder)
-    if not isinstance(student, CrossEncoderStudent):
-        raise InvalidInput(f"{folder}: a cross-encoder was expected, this is of architecture {student.architecture}")
-    return student
-
-
 def _read(path: str, *, split: str | None, max_pairs: int) -> list[Pair]:
     from relgrade.formats import read_pairs
 
@@ -153,12 +132,6 @@ def _read(path: str, *, split: str | None, max_pairs: int) -> list[Pair]:
     if not pairs:
         raise InvalidInput(f"{path}: no pairs; at least one is needed to compare on")
     return pairs
-
-
-def _size_mb(path: Path) -> float:
-    """Size of a graph and of the weights beside it, in 10^6 bytes."""
-    weights = path.with_name(path.name + ".data")
-    return (path.stat().st_size + (weights.stat().st_size if weights.exists() else 0)) / 1e6
 
 
 def _print_table(report: ParityReport) -> None:

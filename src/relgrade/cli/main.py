@@ -28,10 +28,13 @@ class LazyCommand:
 
 COMMANDS: dict[str, LazyCommand] = {
     "bundle": LazyCommand("relgrade.cli.bundle:bundle", "Look into a bundle and check that it grades as it should."),
+    "calibrate": LazyCommand("relgrade.cli.steps:calibrate", "Fit the probability and choose a threshold."),
     "export": LazyCommand("relgrade.cli.export:export", "Write the ONNX graphs of a trained student.", extra="train"),
+    "fit": LazyCommand("relgrade.cli.steps:fit", "Train a student on pairs.", extra="train"),
     "grade": LazyCommand("relgrade.cli.grade:grade", "Grade documents against a query, or a file of pairs."),
     "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
     "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
+    "score": LazyCommand("relgrade.cli.steps:score", "Write the logit of each pair."),
     "train": LazyCommand("relgrade.cli.train:train", "Make a grader from labelled pairs.", extra="train"),
 }
 

@@ -57,9 +57,7 @@ def export_student(student_folder: Path, output: Path, settings: ExportSettings)
         operators=dict(graphs.fusion.operators),
         note=graphs.fusion.note,
     ).write(output)
-    fused = ", ".join(f"{n} {name}" for name, n in sorted(graphs.fusion.operators.items()))
-    sizes = [f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in sorted(output.glob("*.onnx"))]
-    return [", ".join(sizes), f"fused: {fused or 'nothing, ' + graphs.fusion.note}"]
+    return _describe(output, graphs)
 
 
 def measure_graphs(
@@ -102,3 +100,16 @@ def measure_graphs(
         Fusion(bool(described.operators), described.operators, described.note),
     )
     return measure_interaction(student, pairs, graphs=graphs, threshold=threshold, seed=seed)
+
+
+def _describe(folder: Path, graphs: Any) -> list[str]:
+    """Sizes in 10^6 bytes with the weights beside a graph, what was fused, and the error where it was measured."""
+    sizes = []
+    for path in sorted(folder.glob("*.onnx")):
+        weights = path.with_name(f"{path.name}.data")
+        n_bytes = path.stat().st_size + (weights.stat().st_size if weights.exists() else 0)
+        sizes.append(f"{path.name} {n_bytes / 1e6:.1f} MB")
+    fused = ", ".join(f"{name} {n}" for name, n in sorted(graphs.fusion.operators.items()))
+    lines = [", ".join(sizes), f"fused: {fused or 'nothing, ' + graphs.fusion.note}"]
+    error = getattr(graphs, "max_probe_error", None)
+    return lines if error is None else [*lines, f"fp32 differs from the student by at most {error:.2g}"]

@@ -1,10 +1,12 @@
 """Step `fit`: a student trained on the balanced pairs, early stopping on the validation pairs."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from relgrade.formats import read_pairs
-from relgrade.pipeline.ledger import read_json, write_json
+from relgrade.pipeline.ledger import Ledger, read_json, write_json
+from relgrade.pipeline.provenance import library_versions
 from relgrade.settings import StudentSettings, TrainingSettings
 
 REPORT_NAME = "fit.json"
@@ -66,6 +68,42 @@ def fit_student(
         f"{report.n_parameters_trained:,} parameters, {report.steps:,} steps, "
         f"best after {report.best_step or report.steps:,}: {best}"
     ]
+
+
+def fit_alone(
+    train_path: Path,
+    validation_path: Path | None,
+    output: Path,
+    *,
+    student: StudentSettings,
+    training: TrainingSettings,
+    seed: int,
+    positive_weight: float = 1.0,
+) -> list[str]:
+    """The step outside of a recipe: done again only when a setting or the bytes of a file have changed.
+
+    Arguments, files and errors are those of `fit_student`.
+    """
+    lines: list[str] = []
+
+    def work(key: str) -> list[str]:
+        return fit_student(
+            train_path,
+            validation_path,
+            output,
+            student=student,
+            training=training,
+            seed=seed,
+            positive_weight=positive_weight,
+            key=key,
+        )
+
+    base = Path(student.base)
+    inputs = [train_path, *([] if validation_path is None else [validation_path]), *([base] if base.is_dir() else [])]
+    settings = [asdict(student), asdict(training), seed, positive_weight, library_versions()]
+    with Ledger(output, on_step=lambda report: lines.extend(report.found)) as ledger:
+        ledger.run("fit", work, settings=settings, inputs=inputs, outputs=["student", REPORT_NAME])
+    return lines
 
 
 def _claim(work: Path, key: str) -> None:
