@@ -123,7 +123,10 @@ def test_resumes_twice_and_without_validation(make_student, tmp_path):
 
 def test_listwise_resumes(make_student, tmp_path):
     settings = replace(SETTINGS, loss="listwise", accumulation=1)
-    _, report, weights = run(make_student(), tmp_path / "whole", settings)
+    batches, report, weights = run(make_student(), tmp_path / "whole", settings)
+    for query in range(20):  # a query's four documents are always in one batch
+        ids = {str(4 * query + d) for d in range(4)}
+        assert sum(ids <= set(batch) for batch in batches) == 3
     run(make_student(), tmp_path / "torn", settings, kill_at=11)
     _, again, found = run(make_student(), tmp_path / "torn", settings)
     assert is_same(found, weights)
@@ -144,7 +147,7 @@ def test_early_stopping_resumes(make_student, tmp_path):
 
 @pytest.mark.parametrize("damage", ["unsealed", "cut", "bad seal"])
 def test_torn_checkpoint_is_skipped(make_student, uninterrupted, tmp_path, damage):
-    batches, _, weights = uninterrupted
+    batches, report, weights = uninterrupted
     run(make_student(), tmp_path, kill_at=13)
     last = checkpoint_folder(tmp_path, 6)
     assert whole_steps(tmp_path)[-1] == 6
@@ -159,6 +162,8 @@ def test_torn_checkpoint_is_skipped(make_student, uninterrupted, tmp_path, damag
     resumed, _, found = run(make_student(), tmp_path)
     assert resumed == batches[8:]
     assert is_same(found, weights)
+    journal = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert timeless(journal) == timeless(report.history)
 
 
 KILLED = """

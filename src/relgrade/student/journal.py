@@ -33,7 +33,7 @@ class JournalCallback(TrainerCallback):  # type: ignore[misc]
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Append a row; what the Trainer logs at the end of training is none."""
         row = journal_row({**(logs or {}), "step": state.global_step}, metric=self._metric)
-        if row is not None and _key(row) not in self._journal.done:
+        if row is not None:
             self._journal.append([row])
 
     def close(self) -> None:
