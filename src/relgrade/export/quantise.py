@@ -1,71 +1,90 @@
-"""fp32 graph to int8 graph: weights are rounded once, activations are scaled while the graph runs."""
+"""fp32 graph to int8 graph: weights are stored in 8 bits and computed with in fp32.
 
-import logging
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+Every row or column of a weight matrix keeps its own scale, and onnxruntime turns the weights back into floats once,
+when the graph is loaded (`grade.sessions` asks for that). A file of a quarter of the size that judges as the fp32 graph
+does, on every processor and beside any neighbour. Measured on the first default (400 pairs, 2 cores): onnxruntime's
+dynamic int8 arithmetic is about twice as fast, moves a logit by 0.10 on average and 0.5 to 1.5 % of the verdicts.
+"""
+
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-from relgrade.export.graph import move_graph
+from relgrade.export.graph import move_graph, save_graph
 
+MIN_WEIGHTS = 4096  # smaller tensors (biases, norms, tables of a head) stay as they are: nothing to gain
 MAX_PROTOBUF_BYTES = 2_000_000_000
+
+# Inputs that are looked up row by row; a scale per row is then the finest that costs nothing.
+_TABLES = {"Gather": (0,), "EmbedLayerNormalization": (2, 3, 4)}
+_PRODUCTS = {"MatMul": (1,), "Gemm": (1,), "Attention": (1,)}
 
 
 def quantise(fp32_path: Path | str, int8_path: Path | str) -> None:
-    """Write an int8 copy of a graph: matrix products with constant weights, and the embedding tables.
+    """Write a copy of a graph whose matrices are int8.
 
-    Weights take 7 of the 8 bits (`reduce_range`): without VNNI the products of two 8-bit numbers are summed in 16 bits
-    and saturate, so the same graph would say other things on other processors. Scales are per output channel.
-    Measured on a 6-layer MiniLM with 170-token pairs, two workers of one thread: 12 to 15 thousand tokens a second,
-    against 7.5 thousand in fp32; 8-bit blocks (MatMulNBits) were slower than that.
+    w is stored as round(w / s) with s = max |w| / 127 over its row (tables) or output column (products), and read
+    as s times that: an error of at most s / 2 a weight.
 
     Args:
         fp32_path: graph of float32 weights.
         int8_path: where to write; appears whole or not at all.
     """
-    with _quiet_root_logger():
-        # Importing it calls logging.basicConfig, so it stands inside as well.
-        from onnxruntime.quantization import QuantType, quantize_dynamic
+    fp32_path, int8_path = Path(fp32_path), Path(int8_path)
+    int8_path.parent.mkdir(parents=True, exist_ok=True)
+    model = onnx.load(str(fp32_path))
+    axes = _axes(model.graph)
+    for tensor in list(model.graph.initializer):
+        axis = axes.get(tensor.name)
+        if (
+            axis is None
+            or tensor.data_type != TensorProto.FLOAT
+            or len(tensor.dims) != 2
+            or _size(tensor) < MIN_WEIGHTS
+        ):
+            continue
+        name = tensor.name  # stays the name of the float weights, which the node below gives back
+        stored, scale = _round(numpy_helper.to_array(tensor), axis=axis)
+        tensor.CopyFrom(numpy_helper.from_array(stored, f"{name}_int8"))
+        model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        node = helper.make_node(
+            "DequantizeLinear", [f"{name}_int8", f"{name}_scale"], [name], f"{name}_floats", axis=axis
+        )
+        model.graph.node.insert(0, node)
+    if model.ByteSize() > MAX_PROTOBUF_BYTES:
+        save_graph(model, int8_path)
+        return
+    unfinished = int8_path.with_name(f".{int8_path.name}.part")
+    unfinished.write_bytes(model.SerializeToString(deterministic=True))
+    move_graph(unfinished, int8_path)
 
-        fp32_path, int8_path = Path(fp32_path), Path(int8_path)
-        int8_path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=int8_path.parent, prefix=".export-") as folder:
-            written = Path(folder) / int8_path.name
-            quantize_dynamic(
-                str(fp32_path),
-                str(written),
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-                use_external_data_format=_weight_bytes(fp32_path) > 2 * MAX_PROTOBUF_BYTES,  # then int8 may pass 2 GB
-                # Shapes that inference cannot follow would stop it: everything real-valued in these graphs is float32.
-                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-            )
-            move_graph(written, int8_path)
+
+def _axes(graph: Any) -> dict[str, int]:
+    """Name of each weight that is read as a matrix -> the axis that has a scale of its own."""
+    transposed = {
+        node.input[1]
+        for node in graph.node
+        if node.op_type == "Gemm" and any(item.name == "transB" and item.i == 1 for item in node.attribute)
+    }
+    axes: dict[str, int] = {}
+    for node in graph.node:
+        for kinds, axis in ((_TABLES, 0), (_PRODUCTS, 1)):
+            for place in kinds.get(node.op_type, ()):
+                if place < len(node.input) and node.input[place]:
+                    axes[node.input[place]] = 0 if node.input[place] in transposed else axis
+    return axes
 
 
-def _weight_bytes(path: Path) -> int:
-    beside = path.with_name(path.name + ".data")
-    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+def _round(weights: NDArray[np.float32], *, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    scale = np.abs(weights).max(axis=1 - axis) / 127.0
+    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    shaped = scale[:, None] if axis == 0 else scale[None, :]
+    return np.clip(np.rint(weights / shaped), -127, 127).astype(np.int8), scale
 
 
-@contextmanager
-def _quiet_root_logger() -> Iterator[None]:
-    """Keep onnxruntime's quantiser from configuring the root logger, and drop its advice on pre-processing.
-
-    It logs through the root logger; without a handler there Python would install one for the whole program.
-    """
-    handler = logging.NullHandler()
-
-    def is_wanted(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith("Please consider")
-
-    logging.root.addHandler(handler)
-    logging.root.addFilter(is_wanted)
-    try:
-        yield
-    finally:
-        logging.root.removeFilter(is_wanted)
-        logging.root.removeHandler(handler)
+def _size(tensor: Any) -> int:
+    return int(np.prod(tensor.dims))

@@ -52,6 +52,8 @@ def open_session(path: Path | str, *, n_threads: int = 1) -> ort.InferenceSessio
     # pattern is only of use when the same shape returns.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
+    # int8 weights become floats once, now; without this, at every run.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base of their own
