@@ -89,7 +89,7 @@ def verify(path: str | None) -> None:
 @click.option("--rubric", default=BundleSettings().rubric, show_default=True, help="What relevant means here.")
 @click.option("--licence", default="unknown", show_default=True, help="SPDX identifier.")
 @click.option("--base-licence", default="unknown", show_default=True, help="Of the pretrained model.")
-def make(graphs_folder: str, output: str, calibration_path: str, goldens_path: str, **named: str) -> None:
+def make(graphs_folder: str, output: str, calibration_path: str, goldens_path: str, **named: Any) -> None:
     """Write a bundle of parts; `_MAKE_HELP` is what the user reads."""
     from relgrade.formats import read_pairs
     from relgrade.pipeline.bundling import make_bundle
