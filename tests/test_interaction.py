@@ -113,9 +113,9 @@ def test_the_bias_of_a_source_counts_in_training_alone(student):
     student.head.train()
     student.head.network.eval()
     student.training = True
-    first, second, unknown = (float(student(**dict(v))) for v in values)
+    first, second, unknown = (student(**dict(v)).item() for v in values)
     student.eval()
-    quiet = [float(student(**dict(v))) for v in values]
+    quiet = [student(**dict(v)).item() for v in values]
     assert first - second == pytest.approx(3.0, abs=1e-4)
     assert unknown == pytest.approx(quiet[0], abs=1e-5)
     assert quiet[0] == pytest.approx(quiet[1], abs=1e-6)
