@@ -153,20 +153,6 @@ def test_fp32_graph_says_what_torch_says(bundle, scorer):
     assert np.abs(np.subtract(expected, swapped)).min() > 1e-3  # a runtime without token types would fail
 
 
-def test_int8_batched_by_hand_depends_on_neighbours(bundle):
-    """Why the runtime runs pairs alone: the same graph, run on two pairs at once, gives another logit."""
-    session = open_session(bundle.path("model.int8.onnx"))
-    rows = np.random.default_rng(0).integers(4, 60, (8, 20))
-    ones = np.ones_like(rows)
-
-    def run(ids):
-        return session.run(
-            None, {"input_ids": ids, "attention_mask": ones[: len(ids)], "token_type_ids": ones[: len(ids)] * 0}
-        )[0]
-
-    assert not np.array_equal(run(rows)[0], run(rows[:1])[0])
-
-
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=PAIRS, neighbours=PAIRS, order=st.randoms(use_true_random=False))
 def test_logit_is_bitwise_free_of_neighbours_and_order(runtime, pairs, neighbours, order):

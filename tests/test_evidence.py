@@ -100,11 +100,11 @@ def test_words_that_stand_together_beat_words_far_apart():
 
 
 def test_one_answered_clause_of_a_long_question_is_seen():
-    clause = list(range(3, 15))
-    question = [*range(15, 25), *clause]
+    clause = list(range(15, 27))
+    question = [*range(3, 15), *clause]
     found = measure(question, clause)
     assert found["clause_coverage"] > 0.95
-    assert found["coverage_idf"] < 0.6
+    assert found["coverage_idf"] < 0.8
 
 
 @pytest.mark.parametrize("n_query", [1, 2, 5, 17])

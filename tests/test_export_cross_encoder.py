@@ -123,11 +123,11 @@ def test_int8_is_near_fp32_and_small(exported, kind):
     assert not [w.name for w in weights if w.data_type == onnx.TensorProto.FLOAT and len(w.dims) == 2 and 60 in w.dims]
 
 
-def test_padded_batches_move_int8(exported):
-    """The reason for running pairs alone, shown on the graph that would ship."""
+def test_padded_batches_move_int8_no_more_than_rounding_does(exported):
+    """Weights alone are int8: no scale is shared between the pairs of a batch."""
     student, graphs = exported("bert")
     report = measure(student, graphs, make_pairs(40), threshold=0.0)
-    assert max(row.int8_moved.max for row in report.compositions) > 0.0
+    assert max(row.int8_moved.max for row in report.compositions) < 1e-5
 
 
 def test_token_types_are_read_by_both_graphs(exported):

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from relgrade.bundle import Manifest, goldens_to_bytes, write_bundle  # noqa: E402
+from relgrade.bundle import GoldenPair, Manifest, goldens_to_bytes, write_bundle  # noqa: E402
 from relgrade.errors import BundleCorrupt, InvalidInput  # noqa: E402
 from relgrade.export.interaction import HEAD_NAME, INT8_NAME, export_interaction, measure_interaction  # noqa: E402
 from relgrade.grade.interaction import InteractionRuntime  # noqa: E402
@@ -76,7 +76,7 @@ def bundle(student, graphs, tmp_path_factory):
         INT8_NAME: graphs.int8,
         HEAD_NAME: graphs.head,
         "tokenizer.json": student.tokenizer.to_str().encode(),
-        "goldens.jsonl": goldens_to_bytes([]),
+        "goldens.jsonl": goldens_to_bytes([GoldenPair("red", "red", 0.0)]),
     }
     return write_bundle(tmp_path_factory.mktemp("bundle") / "b", manifest, files)
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from relgrade.export.graph import move_graph, save_graph
 
-MIN_WEIGHTS = 4096  # smaller tensors (biases, norms, tables of a head) stay as they are: nothing to gain
+MIN_WEIGHTS = 512  # smaller tensors (biases, norms, tables of a head) stay as they are: nothing to gain
 MAX_PROTOBUF_BYTES = 2_000_000_000
 
 # Inputs that are looked up row by row; a scale per row is then the finest that costs nothing.

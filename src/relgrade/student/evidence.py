@@ -221,7 +221,8 @@ def _best_clause(weighted: Tensor, weight: Tensor, size: int) -> Tensor:
     mass = functional.avg_pool1d(functional.pad(weight[:, None], (0, size - 1)), size, stride).squeeze(1) * size
     value = functional.avg_pool1d(functional.pad(weighted[:, None], (0, size - 1)), size, stride).squeeze(1) * size
     # A run at the end holds few tokens: it counts by the share of the first run's weight that it has.
-    return (value / torch.maximum(mass, mass[:, :1]).clamp_min(1e-6)).amax(1)
+    share = value / torch.maximum(mass, mass[:, :1]).clamp_min(1e-6)
+    return (share - 2 * (mass < 1e-6).float()).amax(1)  # a run of padding alone is no run
 
 
 def _clause_cosine(states: Tensor, mask: Tensor, windows: Tensor, window_mask: Tensor) -> Tensor:
