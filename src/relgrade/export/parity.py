@@ -2,7 +2,7 @@
 
 Models are callables from pair indices to logits here, so every architecture is measured by the same code.
 
-Dynamic int8 scales activations by the largest value of the whole batch: a document's logit then depends on which
+Some quantisations scale activations by the largest value of the whole batch: a document's logit then depends on which
 documents stand beside it. The report shows by how much, and that the way relgrade runs, alone, is free of it.
 """
 

@@ -3,7 +3,8 @@
 Every row or column of a weight matrix keeps its own scale, and onnxruntime turns the weights back into floats once,
 when the graph is loaded (`grade.sessions` asks for that). A file of a quarter of the size that judges as the fp32 graph
 does, on every processor and beside any neighbour. Measured on the first default (400 pairs, 2 cores): onnxruntime's
-dynamic int8 arithmetic is about twice as fast, moves a logit by 0.10 on average and 0.5 to 1.5 % of the verdicts.
+dynamic int8 arithmetic is about twice as fast, moves a logit by 0.10 on average and turns 0.5 to 1.5 %
+of the verdicts.
 """
 
 from pathlib import Path

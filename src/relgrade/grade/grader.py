@@ -23,8 +23,8 @@ from relgrade.records import Grade, GradedList, KeepPolicy, OperatingPoint, Pair
 
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
 CHUNK_PAIRS = 256  # keeps many threads busy and bounds what is held in memory
-# Dynamic int8 rounds activations, so another CPU's float arithmetic may shift a few of them by one step. A wrong
-# graph, tokenizer or template is off by whole units.
+# Another CPU sums floats in another order, which moves a logit far less than this; a graph that computes in int8 may
+# round an activation the other way. A wrong graph, tokenizer or template is off by whole units.
 GOLDEN_TOLERANCE = 0.1
 
 _DEFAULT_POLICY = KeepPolicy()
