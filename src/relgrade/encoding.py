@@ -181,6 +181,18 @@ class TextEncoder:
         return encoded
 
 
+class TokenCounter:
+    """Counts the model tokens of whole texts, special tokens left out."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = _plain_copy(tokenizer)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, however long."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding.ids) for encoding in encodings]
+
+
 def _plain_copy(tokenizer: Tokenizer) -> Tokenizer:
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.no_padding()

@@ -9,10 +9,11 @@ from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
 
 from relgrade.bundle import Bundle
-from relgrade.encoding import EncodedPair, PairEncoder, PairTemplate
+from relgrade.encoding import EncodedPair, PairEncoder, PairTemplate, TokenCounter
 from relgrade.errors import BundleCorrupt, InvalidInput
 from relgrade.grade.runtime import RuntimeOutput
 from relgrade.grade.sessions import SequencePool, as_input, open_session
+from relgrade.grade.tokenizer import read_tokenizer
 
 GRAPH_ROLE = "model"  # in Manifest.graphs
 
@@ -54,9 +55,7 @@ class CrossEncoderRuntime:
                 "were expected: this is no cross-encoder"
             )
         self._encoder = PairEncoder(tokenizer, template)
-        self._counter = Tokenizer.from_str(tokenizer.to_str())
-        self._counter.no_padding()
-        self._counter.no_truncation()
+        self._counter = TokenCounter(tokenizer)
         self._pool = SequencePool(n_threads)
 
     @classmethod
@@ -78,7 +77,7 @@ class CrossEncoderRuntime:
             )
         return cls(
             open_session(bundle.path(file_name)),
-            _read_tokenizer(bundle.read_bytes("tokenizer.json")),
+            read_tokenizer(bundle),
             template=_read_template(bundle.manifest.template),
             n_threads=n_threads,
         )
@@ -105,8 +104,7 @@ class CrossEncoderRuntime:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Model tokens of each text, special tokens left out."""
-        encodings = self._counter.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(encoding.ids) for encoding in encodings]
+        return self._counter.count(texts)
 
     def _run(self, encoded: Sequence[EncodedPair]) -> NDArray[np.float64]:
         """Logits of encoded pairs, shape (n_pairs,)."""
@@ -123,15 +121,6 @@ class CrossEncoderRuntime:
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = as_input(pair.type_ids)
         return feed
-
-
-def _read_tokenizer(content: bytes) -> Tokenizer:
-    try:
-        return Tokenizer.from_buffer(content)
-    except Exception as error:  # the tokenizers package raises bare Exception
-        raise BundleCorrupt(
-            f"tokenizer.json cannot be read ({error}); restore the bundle from where it came"
-        ) from error
 
 
 def _read_template(data: Mapping[str, Any]) -> PairTemplate:

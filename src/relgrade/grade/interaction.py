@@ -14,10 +14,11 @@ from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
 
 from relgrade.bundle import Bundle
-from relgrade.encoding import EncodedText, TextEncoder, TextTemplate
+from relgrade.encoding import EncodedText, TextEncoder, TextTemplate, TokenCounter
 from relgrade.errors import BundleCorrupt, InvalidInput
 from relgrade.grade.runtime import RuntimeOutput
 from relgrade.grade.sessions import SequencePool, as_input, open_session
+from relgrade.grade.tokenizer import read_tokenizer
 
 ENCODER_ROLE, HEAD_ROLE = "encoder", "head"  # in Manifest.graphs
 
@@ -68,9 +69,7 @@ class InteractionRuntime:
         self._encoder = encoder
         self._head = head
         self._texts = TextEncoder(tokenizer, template)
-        self._counter = Tokenizer.from_str(tokenizer.to_str())
-        self._counter.no_padding()
-        self._counter.no_truncation()
+        self._counter = TokenCounter(tokenizer)
         self._pool = SequencePool(n_threads)
 
     @classmethod
@@ -84,14 +83,10 @@ class InteractionRuntime:
         missing = {ENCODER_ROLE, HEAD_ROLE} - set(graphs)
         if missing:
             raise BundleCorrupt(f"an interaction bundle has graphs encoder and head; {sorted(missing)} is missing")
-        try:
-            tokenizer = Tokenizer.from_buffer(bundle.read_bytes("tokenizer.json"))
-        except Exception as error:  # the tokenizers package raises bare Exception
-            raise BundleCorrupt(f"tokenizer.json cannot be read ({error}); restore the bundle") from error
         return cls(
             open_session(bundle.path(graphs[ENCODER_ROLE])),
             open_session(bundle.path(graphs[HEAD_ROLE])),
-            tokenizer=tokenizer,
+            tokenizer=read_tokenizer(bundle),
             template=_read_template(bundle.manifest.template),
             n_threads=n_threads,
         )
@@ -120,8 +115,7 @@ class InteractionRuntime:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Model tokens of each text, special tokens left out."""
-        encodings = self._counter.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(encoding.ids) for encoding in encodings]
+        return self._counter.count(texts)
 
     def _read(self, texts: Sequence[str], *, kind: Literal["query", "document"]) -> dict[str, _Text]:
         """Each distinct text, read once."""
