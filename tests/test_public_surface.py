@@ -17,6 +17,7 @@ PUBLIC = {
     "Pair",
     "KeepPolicy",
     "OperatingPoint",
+    "Promise",
     "Calibration",
     "__version__",
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from relgrade.errors import InvalidInput as InvalidInput
     from relgrade.errors import InvalidSettings as InvalidSettings
     from relgrade.errors import MissingExtra as MissingExtra
+    from relgrade.errors import NoSafeThreshold as NoSafeThreshold
     from relgrade.errors import OutputError as OutputError
     from relgrade.errors import ParityError as ParityError
     from relgrade.errors import RelgradeError as RelgradeError
@@ -36,17 +37,27 @@ if TYPE_CHECKING:
     from relgrade.records import KeepPolicy as KeepPolicy
     from relgrade.records import OperatingPoint as OperatingPoint
     from relgrade.records import Pair as Pair
+    from relgrade.records import Promise as Promise
 
 __version__ = "0.1.0"  # as in pyproject.toml; a test compares them
 
 _HOMES = {
     "relgrade.errors": (
         *("BundleCorrupt", "BundleError", "BundleIncomplete", "BundleTooNew", "GradingError", "InvalidData"),
-        *("InvalidInput", "InvalidSettings", "MissingExtra", "OutputError", "ParityError", "RelgradeError"),
-        *("SplitLeak", "TrainingError", "UndefinedMeasure", "UnsafeBundle"),
+        *("InvalidInput", "InvalidSettings", "MissingExtra", "NoSafeThreshold", "OutputError", "ParityError"),
+        *("RelgradeError", "SplitLeak", "TrainingError", "UndefinedMeasure", "UnsafeBundle"),
     ),
     "relgrade.grade.grader": ("Grader",),
-    "relgrade.records": ("Calibration", "Document", "Grade", "GradedList", "KeepPolicy", "OperatingPoint", "Pair"),
+    "relgrade.records": (
+        "Calibration",
+        "Document",
+        "Grade",
+        "GradedList",
+        "KeepPolicy",
+        "OperatingPoint",
+        "Pair",
+        "Promise",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -3,6 +3,7 @@
     RelgradeError
     |-- InvalidInput        (ValueError)   an argument of a public function: a query, a document, a policy
     |   `-- UndefinedMeasure               the measure has no value on this data
+    |-- NoSafeThreshold     (Exception)    no threshold keeps a promise; carries the closest one and what would do
     |-- InvalidSettings     (ValueError)   a settings file or field
     |-- InvalidData         (ValueError)   a line or file of pairs; carries the path and the line number
     |-- SplitLeak           (ValueError)   a query or document stands in two splits
@@ -33,6 +34,29 @@ class InvalidInput(RelgradeError, ValueError):
 
 class UndefinedMeasure(InvalidInput):
     """The arguments are sound and the measure has no value on them, such as recall when nothing is relevant."""
+
+
+class NoSafeThreshold(RelgradeError):
+    """The calibration queries do not support the promise at any threshold.
+
+    Attributes:
+        closest_threshold: the threshold that came nearest, a calibrated probability; None when none keeps anything.
+        bound: what can be promised there instead, a share in [0, 1]; None when nothing can.
+        n_queries_needed: roughly how many calibration queries would do; None when no number would.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        closest_threshold: float | None = None,
+        bound: float | None = None,
+        n_queries_needed: int | None = None,
+    ) -> None:
+        self.closest_threshold = closest_threshold
+        self.bound = bound
+        self.n_queries_needed = n_queries_needed
+        super().__init__(message)
 
 
 class InvalidSettings(RelgradeError, ValueError):

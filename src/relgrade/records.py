@@ -5,7 +5,7 @@ They know nothing of files, models or frameworks.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Any, Literal, get_args, overload
 
 from relgrade.errors import InvalidInput
 
@@ -98,6 +98,33 @@ class GradedList(Sequence[Grade]):
         return GradedList(self.query, ordered, self.operating_point, self.bundle_hash)
 
 
+PromiseKind = Literal["precision", "recall", "lost-queries", "false-keeps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What an operating point holds to on new queries of the kind it was calibrated on.
+
+    `precision`: of the documents kept, a share of at least `target` is relevant. `recall`: of the relevant documents, a
+    share of at least `target` is kept. `lost-queries`: at most a share `target` of the queries that have a relevant
+    document lose all of them. `false-keeps`: at most a share `target` of the queries without a relevant document keep
+    any document.
+    """
+
+    kind: PromiseKind
+    target: float  # share in (0, 1)
+    delta: float = 0.1  # chance, over the draw of the calibration queries, that the promise does not hold; in (0, 1)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(PromiseKind):
+            raise InvalidInput(f"a promise is one of {', '.join(get_args(PromiseKind))}, got {self.kind!r}")
+        for name in ("target", "delta"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0.0 < value < 1.0:
+                raise InvalidInput(f"Promise.{name} is a share between 0 and 1, both excluded, got {value!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """A threshold and the evidence for it. A document is kept when probability >= threshold."""
@@ -106,7 +133,8 @@ class OperatingPoint:
     threshold: float  # calibrated probability in [0, 1]
     evidence: Mapping[str, Any] = field(
         default_factory=dict
-    )  # JSON: how it was chosen, on how many queries and pairs, what it reached
+    )  # JSON: how it was chosen, on how many queries and pairs, what it reached, whose labels it holds against
+    promise: Promise | None = None  # None: the threshold was chosen without a guarantee
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from relgrade.bundle import strict_json
 from relgrade.bundle.goldens import GOLDENS_NAME
 from relgrade.errors import BundleCorrupt, BundleTooNew, InvalidInput
-from relgrade.records import Calibration, OperatingPoint
+from relgrade.records import Calibration, OperatingPoint, Promise
 
 SCHEMA_VERSION = 1  # raised when an older relgrade could no longer read, or would misread, a bundle
 MANIFEST_NAME = "bundle.json"
@@ -179,6 +179,8 @@ def _record(kind: Any, data: Any, place: str) -> Any:
     for name in ("name", "method"):
         _require(isinstance(values.get(name, ""), str), f"{place}.{name} must be a string")
     _mapping(values.get("evidence", {}), f"{place}.evidence")
+    if values.get("promise") is not None:
+        values["promise"] = Promise(**_checked_fields(Promise, _mapping(values["promise"], place), f"{place}.promise"))
     return kind(**values)
 
 

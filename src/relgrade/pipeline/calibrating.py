@@ -9,7 +9,7 @@ from typing import Any
 from relgrade.calibrate import apply, fit_platt, pick_best_f1, source_weights
 from relgrade.errors import InvalidInput
 from relgrade.pipeline.ledger import read_json, write_json
-from relgrade.records import Calibration, OperatingPoint, Score
+from relgrade.records import Calibration, OperatingPoint, Promise, Score
 
 POINT_NAME = "balanced"
 _CLOSEST = 1e-9  # to 0 and to 1 that a threshold is taken for; farther out its logit has no use
@@ -62,7 +62,10 @@ def read_calibration(path: Path) -> tuple[Calibration, tuple[OperatingPoint, ...
     """
     content: Mapping[str, Any] = read_json(path)
     try:
-        points = tuple(OperatingPoint(**entry) for entry in content["operating_points"])
+        points = tuple(
+            OperatingPoint(**{**entry, "promise": Promise(**entry["promise"]) if entry.get("promise") else None})
+            for entry in content["operating_points"]
+        )
         calibration = Calibration(**content["calibration"])
     except (KeyError, TypeError) as error:
         raise InvalidInput(f"{path}: a calibration with operating points was expected: {error!r}") from error
