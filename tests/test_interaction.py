@@ -14,6 +14,7 @@ from relgrade.export.interaction import HEAD_NAME, INT8_NAME, export_interaction
 from relgrade.grade.interaction import InteractionRuntime  # noqa: E402
 from relgrade.records import Calibration, OperatingPoint, Pair  # noqa: E402
 from relgrade.settings import ExportSettings, StudentSettings  # noqa: E402
+from relgrade.student import evidence_cache  # noqa: E402
 from relgrade.student.build import build_student, load_student  # noqa: E402
 from relgrade.student.evidence_cache import EvidenceCache  # noqa: E402
 
@@ -90,7 +91,7 @@ def test_a_batch_scores_as_its_pairs_do_alone(student):
 
 def test_cached_measures_give_the_same_logits_and_are_not_computed_twice(student, tmp_path, monkeypatch):
     cache = EvidenceCache(tmp_path, student._measure, fingerprint="x")
-    cache.fill(pairs(), lengths=student.count_tokens(pairs()))
+    cache.fill(pairs(), lengths=student._lengths(pairs()))
     expected = torch.cat([student._measure([pair]) for pair in pairs()]).numpy()
     np.testing.assert_allclose(cache.rows(pairs()), expected, atol=1e-5)
 
@@ -98,10 +99,48 @@ def test_cached_measures_give_the_same_logits_and_are_not_computed_twice(student
         raise AssertionError("computed again")
 
     again = EvidenceCache(tmp_path, refuse, fingerprint="x")
-    again.fill(pairs(), lengths=student.count_tokens(pairs()))
+    again.fill(pairs(), lengths=student._lengths(pairs()))
     np.testing.assert_array_equal(again.rows(pairs()), cache.rows(pairs()))
     with pytest.raises(AssertionError, match="computed again"):
-        EvidenceCache(tmp_path, refuse, fingerprint="y").fill(pairs(), lengths=student.count_tokens(pairs()))
+        EvidenceCache(tmp_path, refuse, fingerprint="y").fill(pairs(), lengths=student._lengths(pairs()))
+
+
+def test_a_document_is_read_once_for_all_its_queries(student, tmp_path, monkeypatch):
+    documents, queries = ["one two three", "four five six"], [f"query {n}" for n in range(5)]
+    crossed = [
+        Pair(query_id=query, query=query, doc_id=document, document=document)
+        for query in queries
+        for document in documents
+    ]
+    read: list[str] = []
+    encode = student._encode
+
+    def counted(texts, *, kind):
+        read.extend(texts if kind == "document" else [])
+        return encode(texts, kind=kind)
+
+    monkeypatch.setattr(student, "_encode", counted)
+    cache = EvidenceCache(tmp_path, student._measure, fingerprint="x")
+    cache.fill(crossed, lengths=student._lengths(crossed))
+    assert sorted(read) == sorted(documents)
+
+
+@pytest.mark.parametrize(("n_tokens", "n_pairs"), [(40, 64), (10**6, 7)])
+def test_a_batch_of_the_cache_holds_its_budget(monkeypatch, n_tokens, n_pairs):
+    monkeypatch.setattr(evidence_cache, "BATCH_TOKENS", n_tokens)
+    monkeypatch.setattr(evidence_cache, "BATCH_PAIRS", n_pairs)
+    several = [
+        Pair(query_id=f"{q}", query=f"q{q}", doc_id=f"{d}", document=f"d{d}") for d in range(6) for q in range(5)
+    ]
+    lengths = {f"q{n}": 2 + n for n in range(5)} | {f"d{n}": 5 * n + 3 for n in range(6)}
+    batches = list(evidence_cache._batches(several, lengths))
+    assert [pair for batch in batches for pair in batch] == several
+    for batch in batches:
+        kinds = ({p.query for p in batch}, {p.document for p in batch})
+        padded = sum(len(texts) * max(lengths[text] for text in texts) for texts in kinds)
+        assert len(batch) <= n_pairs
+        assert padded <= n_tokens or len(batch) == 1
+    assert len(batches) < len(several)
 
 
 def test_the_bias_of_a_source_counts_in_training_alone(student):

@@ -58,6 +58,18 @@ class SplitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RandomNegativesSettings:
+    """Documents drawn at random as negatives of each training, validation and calibration query."""
+
+    same_source: int = 0  # per query, from its own collection
+    other_source: int = 0  # per query, from another collection of the recipe
+
+    def __post_init__(self) -> None:
+        for name in ("same_source", "other_source"):
+            _require(getattr(self, name) >= 0, f"random_negatives.{name} must be >= 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BalanceSettings:
     """What is done about class imbalance, in the training split only."""
 
@@ -167,6 +179,7 @@ class Recipe:
     seed: int = 0
     sources: tuple[SourceSettings, ...] = ()
     splits: SplitSettings = field(default_factory=SplitSettings)
+    random_negatives: RandomNegativesSettings = field(default_factory=RandomNegativesSettings)
     balance: BalanceSettings = field(default_factory=BalanceSettings)
     student: StudentSettings = field(default_factory=StudentSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -3,6 +3,7 @@
 from relgrade.data.balance import ClassWeights, balance, class_weights, prior_shift
 from relgrade.data.caps import cap_by_query
 from relgrade.data.leaks import Leak, LeakExample, LeakReport, drop_leaks, find_leaks
+from relgrade.data.random_negatives import add_random_negatives
 from relgrade.data.splits import split_by_query
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Leak",
     "LeakExample",
     "LeakReport",
+    "add_random_negatives",
     "balance",
     "cap_by_query",
     "class_weights",

@@ -80,8 +80,10 @@ class _Run:
         )
         self._ledger.run(
             "split",
-            lambda _: splits.split_pairs(self._all, self._splits, recipe.splits, seed=recipe.seed),
-            settings=[asdict(recipe.splits), recipe.seed],
+            lambda _: splits.split_pairs(
+                self._all, self._splits, recipe.splits, seed=recipe.seed, random_negatives=recipe.random_negatives
+            ),
+            settings=[asdict(recipe.splits), asdict(recipe.random_negatives), recipe.seed],
             inputs=[self._all],
             outputs=["splits"],
         )

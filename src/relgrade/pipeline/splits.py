@@ -4,25 +4,34 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from relgrade.data import drop_leaks, find_leaks, split_by_query
+from relgrade.data import add_random_negatives, drop_leaks, find_leaks, split_by_query
 from relgrade.errors import InvalidInput
 from relgrade.formats import read_pairs, write_pairs
 from relgrade.pipeline.ledger import write_json
 from relgrade.records import Pair
-from relgrade.settings import SplitSettings
+from relgrade.settings import RandomNegativesSettings, SplitSettings
 
 SPLITS = ("train", "validation", "calibration", "test")
 LEAKS_NAME = "leaks.json"
+NONE_ADDED = RandomNegativesSettings()
 
 
-def split_pairs(pairs_path: Path, output: Path, settings: SplitSettings, *, seed: int) -> list[str]:
-    """Divide a file of pairs.
+def split_pairs(
+    pairs_path: Path,
+    output: Path,
+    settings: SplitSettings,
+    *,
+    seed: int,
+    random_negatives: RandomNegativesSettings = NONE_ADDED,
+) -> list[str]:
+    """Divide a file of pairs, and add random negatives to each part but test.
 
     Args:
         pairs_path: all pairs.
         output: folder for `train.jsonl`, `validation.jsonl`, `calibration.jsonl`, `test.jsonl` and `leaks.json`.
         settings: shares, and what is done about leaks.
         seed: of the draw.
+        random_negatives: how many per query.
 
     Returns:
         A line per split, and a warning for each finding.
@@ -36,13 +45,17 @@ def split_pairs(pairs_path: Path, output: Path, settings: SplitSettings, *, seed
     if settings.on_leak == "raise":
         report.raise_if_found()
     kept = drop_leaks(divided, report) if settings.on_leak == "drop" else divided
+    n_given = len(kept)
+    kept_and_drawn = add_random_negatives(kept, random_negatives, seed=seed)
     output.mkdir(parents=True, exist_ok=True)
     lines = []
     for split in SPLITS:
-        chosen = [pair for pair in kept if pair.split == split]
+        chosen = [pair for pair in kept_and_drawn if pair.split == split]
         _require_use(split, chosen)
         write_pairs(output / f"{split}.jsonl", chosen)
         lines.append(f"{split}: {describe(chosen)}")
+    if len(kept_and_drawn) > n_given:
+        lines.append(f"random negatives: {len(kept_and_drawn) - n_given:,} pairs added")
     leaks = [asdict(leak) for leak in report.leaks]
     write_json(output / LEAKS_NAME, {"near_duplicate": report.near_duplicate, "leaks": leaks})
     lines += [f"! {line}" for line in report.summary().splitlines() if report.leaks and not line.startswith("  ")]

@@ -77,20 +77,18 @@ class Evidence(nn.Module):
         document = functional.normalize(document_states, dim=-1)
         semantic, best, of_document = self._semantic(query, document, weight, share, query_mask, document_mask)
         cosines = _cosines(query_vector, window_vectors, window_mask, document_states, document_mask)
-        lexical = self._lexical(query_ids, document_ids, query_mask, document_mask, idf, weight, best)
-        partial = self._partial(
-            query_ids, document_ids, query_states, query_mask, document_mask, idf, best, of_document
-        )
+        same = (query_ids[:, :, None] == document_ids[:, None, :]).float()
+        same = same * query_mask[:, :, None] * document_mask[:, None]  # (n_pairs, n_query, n_document)
+        lexical = self._lexical(same, query_ids, query_mask, document_mask, idf, weight, best)
+        partial = self._partial(same, document_ids, document_mask, idf, best, of_document)
         vectors = functional.normalize(window_vectors, dim=-1) * window_mask[:, :, None]
         clause = _clause_cosine(query_states, query_mask, vectors, window_mask)
         return torch.cat([cosines, semantic, lexical, partial, clause], dim=1)
 
     def _partial(
         self,
-        query_ids: Tensor,
+        same: Tensor,
         document_ids: Tensor,
-        query_states: Tensor,
-        query_mask: Tensor,
         document_mask: Tensor,
         idf: Tensor,
         best: Tensor,
@@ -99,8 +97,6 @@ class Evidence(nn.Module):
         """Measures of a document that answers one clause of a long question; shape (n_pairs, 6)."""
         document_idf = self.idf[document_ids] * document_mask
         total = document_idf.sum(1).clamp_min(1e-6)
-        same = (query_ids[:, :, None] == document_ids[:, None, :]).float()
-        same = same * query_mask[:, :, None] * document_mask[:, None]
         has, covered = same.amax(2), same.amax(1)
         return torch.stack(
             [
@@ -146,16 +142,14 @@ class Evidence(nn.Module):
 
     def _lexical(
         self,
+        same: Tensor,
         query_ids: Tensor,
-        document_ids: Tensor,
         query_mask: Tensor,
         document_mask: Tensor,
         idf: Tensor,
         weight: Tensor,
         best: Tensor,
     ) -> Tensor:
-        same = (query_ids[:, :, None] == document_ids[:, None, :]).float()
-        same = same * query_mask[:, :, None] * document_mask[:, None]  # (n_pairs, n_query, n_document)
         frequency = same.sum(2)
         has = frequency.clamp_max(1.0)
         length = document_mask.sum(1, keepdim=True)

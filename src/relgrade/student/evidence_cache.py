@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from relgrade.records import Pair
 
 PART_PAIRS = 2048
 BATCH_TOKENS = 4096
+BATCH_PAIRS = 64  # the matrix of query tokens by document tokens is per pair, however often a text is shared
 
 
 class EvidenceCache:
@@ -33,21 +34,33 @@ class EvidenceCache:
         self._row: dict[tuple[str, str], int] = {}
         self._rows: NDArray[np.float32] = np.zeros((0, 0), np.float32)
 
-    def fill(self, pairs: Sequence[Pair], *, lengths: Sequence[int]) -> None:
+    def fill(self, pairs: Sequence[Pair], *, lengths: Mapping[str, int]) -> None:
         """Compute what is missing for `pairs`; a bar on stderr shows how far, on a terminal only.
 
-        Pairs of like length stand together, so that little is padded, and pairs of one document side by side, so that
-        a batch reads it once.
+        Pairs of one document stand side by side, so that it is read once for all its queries, and documents of like
+        length together, so that little is padded.
+
+        Args:
+            pairs: repeated ones count once.
+            lengths: tokens of each query and each document.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         distinct = {(pair.query, pair.document): i for i, pair in enumerate(pairs)}
-        order = sorted(distinct.values(), key=lambda i: (lengths[i] // 16, pairs[i].document, pairs[i].query))
+        order = sorted(
+            distinct.values(),
+            key=lambda i: (
+                lengths[pairs[i].document] // 16,
+                pairs[i].document,
+                lengths[pairs[i].query],
+                pairs[i].query,
+            ),
+        )
         parts = [order[start : start + PART_PAIRS] for start in range(0, len(order), PART_PAIRS)]
         rows = []
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
             for part in progress.track(parts, description="reading pairs"):
-                rows.append(self._part([pairs[i] for i in part], [lengths[i] for i in part]))
+                rows.append(self._part([pairs[i] for i in part], lengths))
         self._rows = np.concatenate(rows)
         self._row = {(pairs[i].query, pairs[i].document): row for row, i in enumerate(order)}
 
@@ -59,7 +72,7 @@ class EvidenceCache:
         """Measures of pairs that were filled in, shape (n_pairs, n_measures)."""
         return self._rows[[self._row[pair.query, pair.document] for pair in pairs]]
 
-    def _part(self, pairs: Sequence[Pair], lengths: Sequence[int]) -> NDArray[np.float32]:
+    def _part(self, pairs: Sequence[Pair], lengths: Mapping[str, int]) -> NDArray[np.float32]:
         digest = hashlib.sha256(self._fingerprint.encode())
         for pair in pairs:
             digest.update(repr((pair.query, pair.document)).encode("utf-8", "replace"))
@@ -67,14 +80,26 @@ class EvidenceCache:
         if path.exists():
             found: NDArray[np.float32] = np.load(path, allow_pickle=False)
             return found
-        batches: list[list[Pair]] = [[]]
-        for pair, length in zip(pairs, lengths, strict=True):
-            if batches[-1] and (len(batches[-1]) + 1) * (length + 16) > BATCH_TOKENS:  # the longest, to within 16
-                batches.append([])
-            batches[-1].append(pair)
-        rows = np.concatenate([self._measure(batch).numpy() for batch in batches]).astype(np.float32)
+        rows = np.concatenate([self._measure(batch).numpy() for batch in _batches(pairs, lengths)]).astype(np.float32)
         unfinished = path.with_suffix(".part")
         with unfinished.open("wb") as file:
             np.save(file, rows, allow_pickle=False)
         unfinished.replace(path)
         return rows
+
+
+def _batches(pairs: Sequence[Pair], lengths: Mapping[str, int]) -> Iterator[list[Pair]]:
+    """Runs of at most `BATCH_PAIRS` pairs whose distinct texts, padded, hold at most `BATCH_TOKENS` tokens."""
+    batch: list[Pair] = []
+    queries: set[str] = set()
+    documents: set[str] = set()
+    for pair in pairs:
+        wider_queries, wider_documents = queries | {pair.query}, documents | {pair.document}
+        n_tokens = sum(len(texts) * max(lengths[text] for text in texts) for texts in (wider_queries, wider_documents))
+        if batch and (n_tokens > BATCH_TOKENS or len(batch) == BATCH_PAIRS):
+            yield batch
+            batch, wider_queries, wider_documents = [], {pair.query}, {pair.document}
+        batch.append(pair)
+        queries, documents = wider_queries, wider_documents
+    if batch:
+        yield batch

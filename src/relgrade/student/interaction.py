@@ -104,7 +104,7 @@ class InteractionStudent(Student):
             measures = np.stack([self._measure([pair])[0].numpy() for pair in pairs[::step]])
         else:
             self._cache = EvidenceCache(cache_folder, self._measure, fingerprint=self._fingerprint())
-            self._cache.fill(pairs, lengths=self.count_tokens(pairs))
+            self._cache.fill(pairs, lengths=self._lengths(pairs))
             measures = self._cache.rows(pairs)
         self.head.set_scale(torch.from_numpy(measures))
 
@@ -112,15 +112,8 @@ class InteractionStudent(Student):
         """Tokens of query and document; 1 where the measures are cached, since nothing is padded then."""
         if self._cache is not None and self._cache.has_all(pairs):
             return [1] * len(pairs)
-        lengths = {text: 0 for pair in pairs for text in (pair.query, pair.document)}
-        for text, encoding in zip(lengths, self.tokenizer.encode_batch_fast(list(lengths)), strict=True):
-            lengths[text] = len(encoding.ids)
-        limit = self.template
-        return [
-            min(lengths[p.query], limit.max_query_tokens)
-            + min(lengths[p.document], limit.window_tokens * limit.max_windows)
-            for p in pairs
-        ]
+        lengths = self._lengths(pairs)
+        return [lengths[pair.query] + lengths[pair.document] for pair in pairs]
 
     def collate(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         """Measures where they are cached, else token ids; and the source of each pair (-1 for an unknown one)."""
@@ -182,6 +175,13 @@ class InteractionStudent(Student):
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         return states, (states * mask).sum(1) / mask.sum(1).clamp_min(1.0)
+
+    def _lengths(self, pairs: Sequence[Pair]) -> dict[str, int]:
+        """Tokens that are read of each text, by text; one that is both query and document has the document's."""
+        limits: dict[str, int] = {pair.query: self.template.max_query_tokens for pair in pairs}
+        limits |= {pair.document: self.template.window_tokens * self.template.max_windows for pair in pairs}
+        encodings = self.tokenizer.encode_batch_fast(list(limits))
+        return {text: min(len(each.ids), limits[text]) for text, each in zip(limits, encodings, strict=True)}
 
     def _encode(self, texts: Sequence[str], *, kind: Any) -> list[EncodedText]:
         return self._texts.encode([clean_text(text) for text in texts], kind=kind)
