@@ -137,7 +137,7 @@ def test_a_newer_schema_says_upgrade_even_when_all_else_changed(bundle):
         (lambda data: data.update(activation="softmax"), "activation must be 'sigmoid'"),
         (lambda data: data.update(default_point="none"), "default_point 'none' is none of"),
         (lambda data: data.update(operating_points={}), "operating_points must be a list"),
-        (lambda data: data.update(operating_points=[]), "default_point"),
+        (lambda data: data.update(operating_points=[]), "needs an operating point"),
         (lambda data: data["operating_points"][0].update(threshold=1.5), "threshold"),
         (lambda data: data["operating_points"][0].update(threshold="0.5"), "must be a finite number"),
         (lambda data: data["operating_points"][0].update(name=3), "name must be a string"),

@@ -4,7 +4,8 @@ They know nothing of files, models or frameworks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal, get_args, overload
 
 from relgrade.errors import InvalidInput
@@ -45,9 +46,16 @@ class Score:
     source: str | None = None
 
 
+Verdict = Literal["relevant", "unsure", "not relevant"]
+
+
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A verdict on one document. It does not depend on the other documents of the call."""
+    """A verdict on one document. It does not depend on the other documents of the call.
+
+    `relevant` is the word of one operating point and decides what is kept. `verdict` is that of the two points that the
+    bundle names for it: "relevant" at or above the upper threshold, "unsure" between them, "not relevant" below both.
+    """
 
     index: int  # position of the document in the call, from 0
     logit: float  # raw log-odds of the model, before calibration
@@ -58,6 +66,12 @@ class Grade:
     windows: int  # pieces the document was read in; 0 for a document without text
     id: str | None = None  # the caller's id of the document
     document: Any = field(default=None, repr=False, compare=False)  # the caller's own object, untouched
+    verdict: Verdict = None  # type: ignore[assignment]  # left out, or a bundle without the two points: as `relevant`
+    collection: str | None = None  # whose own calibration and points judged; None: those pooled over all
+
+    def __post_init__(self) -> None:
+        if self.verdict is None:
+            object.__setattr__(self, "verdict", "relevant" if self.relevant else "not relevant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ class GradedList(Sequence[Grade]):
     grades: tuple[Grade, ...]
     operating_point: "OperatingPoint"
     bundle_hash: str  # sha256 of the bundle's manifest: which grader said so
+    any_relevant_probability: float | None = None  # calibrated P(a document of the call is relevant); None: not fitted
 
     @overload
     def __getitem__(self, position: int) -> Grade: ...
@@ -95,7 +110,7 @@ class GradedList(Sequence[Grade]):
     def ranked(self) -> "GradedList":
         """The same grades by falling logit; ties keep the order of the call."""
         ordered = tuple(sorted(self.grades, key=lambda grade: -grade.logit))
-        return GradedList(self.query, ordered, self.operating_point, self.bundle_hash)
+        return replace(self, grades=ordered)
 
 
 PromiseKind = Literal["precision", "recall", "lost-queries", "false-keeps"]
@@ -143,18 +158,86 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """probability = sigmoid(slope * logit + intercept), computed in float64. Slope 1, intercept 0 changes nothing."""
+    """probability = sigmoid(g(logit) + intercept), computed in float64. Slope 1, intercept 0 changes nothing.
 
-    method: str = "identity"  # "identity" or "platt"
+    Without knots g(logit) = slope * logit. With knots, g runs straight from knot to knot, and beyond the first and the
+    last it goes on with `slope`. Either way it rises strictly, so that different logits never become ties.
+    """
+
+    method: str = "identity"  # "identity", "temperature", "platt" or "isotonic"
     slope: float = 1.0
     intercept: float = 0.0
     evidence: Mapping[str, Any] = field(
         default_factory=dict
     )  # JSON: queries and pairs it was fitted on, log loss before and after
+    knots: tuple[tuple[float, float], ...] = ()  # (logit, log-odds), both strictly rising
+    prevalence: float | None = None  # share of relevant pairs that the probabilities are made for, in (0, 1)
 
     def __post_init__(self) -> None:
         if not self.slope > 0.0:
             raise InvalidInput(f"a calibration must keep the order of logits: slope > 0, got {self.slope!r}")
+        for (x, y), (next_x, next_y) in pairwise(self.knots):
+            if not (x < next_x and y < next_y):
+                raise InvalidInput(
+                    f"the knots of a calibration must rise strictly, got {(x, y)} before {next_x, next_y}"
+                )
+        if self.prevalence is not None and not 0.0 < self.prevalence < 1.0:
+            raise InvalidInput(f"the prevalence of a calibration lies between 0 and 1, got {self.prevalence!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictPoints:
+    """Names of the two operating points of the three-way verdict.
+
+    Where the threshold of `upper` lies at or below that of `lower`, nothing is unsure: whatever reaches `upper` is
+    relevant. The promise of `lower` holds there too when it is one that keeping more cannot break, as recall is.
+    """
+
+    upper: str  # at or above its threshold a document is "relevant"
+    lower: str  # below both thresholds it is "not relevant"
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPoints:
+    """The calibration and the operating points of one collection; the names are those of the pooled points."""
+
+    value: str  # of the field that tells collections apart
+    calibration: Calibration
+    operating_points: tuple[OperatingPoint, ...]
+
+    def __post_init__(self) -> None:
+        if not self.value:
+            raise InvalidInput("the value that names a collection is not empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Collections:
+    """Per-collection calibrations and points; a document whose field has another value, or none, gets the pooled."""
+
+    field: str  # `source`, or a name in the document's metadata or the pair's fields
+    members: tuple[CollectionPoints, ...]
+
+    def __post_init__(self) -> None:
+        values = [member.value for member in self.members]
+        if not self.field or not values or len(set(values)) != len(values):
+            raise InvalidInput(f"collections need a field and values that differ, got {self.field!r} and {values}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListCalibration:
+    """P(some document of a list is relevant), a logistic regression on what the list's logits say together.
+
+    sigmoid(best * max + second * second highest + log_sum_exp * log(sum(exp)) + log_n * log(n documents) + intercept),
+    of raw logits, none taken lower than `floor`; a list of one document has its second highest at the floor.
+    """
+
+    best: float = 0.0
+    second: float = 0.0
+    log_sum_exp: float = 0.0
+    log_n: float = 0.0
+    intercept: float = 0.0
+    floor: float = -15.0
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,59 @@ class ExportSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationSettings:
+    """How logits become probabilities, and which two points the three-way verdict stands on."""
+
+    methods: tuple[Literal["temperature", "platt", "isotonic"], ...] = ("temperature", "platt", "isotonic")
+    cut: float | None = 0.5  # a label from here on is relevant for operating points; None refuses other than 0 and 1
+    base_rate: float | None = None  # share of relevant documents at work; None: that of the calibration pairs
+    by: str | None = None  # field whose values get a calibration and points of their own, such as `source`
+    upper: str = "high-precision"  # point from which on the verdict is "relevant"
+    lower: str = "high-recall"  # point below which it is "not relevant"; without either point there is no "unsure"
+    label_source: str = "the labels of the calibration pairs"  # whom the promises hold against, for the card
+    any_relevant: bool = True  # fit the probability that a list holds something relevant, where the pairs allow it
+    answerable: float = 0.5  # share of queries at work that have a relevant document, for that probability
+
+    def __post_init__(self) -> None:
+        _require(len(self.methods) > 0, "calibration.methods names no method")
+        for name in ("base_rate", "answerable"):
+            value = getattr(self, name)
+            _require(value is None or 0.0 < value < 1.0, f"calibration.{name} must be between 0 and 1, got {value}")
+        _require(self.cut is None or self.cut > 0.0, f"calibration.cut must be > 0, got {self.cut}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointSettings:
+    """An operating point to look for: a promise, or the best F1, which promises nothing."""
+
+    name: str
+    kind: Literal["best-f1", "precision", "recall", "lost-queries", "false-keeps"]  # see `records.Promise`
+    target: float | None = None  # share in (0, 1); none for best-f1
+    delta: float = 0.1  # chance, over the draw of the calibration queries, that the promise is broken
+    max_per_query: int | None = None  # documents that one query counts at most, for precision and recall; None: all
+    required: bool = False  # stop where no threshold keeps the promise; else leave the point out and say so
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name.strip()), "points.name is blank")
+        if self.kind == "best-f1":
+            _require(self.target is None, f"points: {self.name} is best-f1, which has no target; leave it out")
+            return
+        is_share = self.target is not None and 0.0 < self.target < 1.0
+        _require(is_share, f"points: {self.name} needs a target between 0 and 1, got {self.target}")
+        _require(0.0 < self.delta < 1.0, f"points: delta of {self.name} must be between 0 and 1, got {self.delta}")
+        limit = self.max_per_query
+        _require(limit is None or limit >= 1, f"points: max_per_query of {self.name} must be >= 1, got {limit}")
+
+
+# `balanced` first: the first point of a bundle is its default, and this one is always found.
+DEFAULT_POINTS = (
+    PointSettings(name="balanced", kind="best-f1"),
+    PointSettings(name="high-precision", kind="precision", target=0.8),
+    PointSettings(name="high-recall", kind="recall", target=0.9),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleSettings:
     """What the bundle says about itself."""
 
@@ -184,11 +237,16 @@ class Recipe:
     student: StudentSettings = field(default_factory=StudentSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    points: tuple[PointSettings, ...] = DEFAULT_POINTS  # the first is the bundle's default
     bundle: BundleSettings = field(default_factory=BundleSettings)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
         _require(len(set(names)) == len(names), f"two sources have one name: {names}")
+        points = [point.name for point in self.points]
+        _require(len(points) > 0, "a grader needs an operating point; leave points out for the usual ones")
+        _require(len(set(points)) == len(points), f"two points have one name: {points}")
 
     @classmethod
     def read(cls, path: Path | str, *, data_folder: Path | str | None = None) -> Self:

@@ -5,13 +5,21 @@ It reads and writes no file. The same manifest always gives the same bytes, so t
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from relgrade.bundle import strict_json
+from relgrade.bundle.decision import (
+    LATER_FIELDS,
+    Decision,
+    check_decision,
+    decision_from_json,
+    decision_to_json,
+)
+from relgrade.bundle.fields import checked_fields, mapping, require, require_text
 from relgrade.bundle.goldens import GOLDENS_NAME
 from relgrade.errors import BundleCorrupt, BundleTooNew, InvalidInput
-from relgrade.records import Calibration, OperatingPoint, Promise
+from relgrade.records import Calibration, Collections, ListCalibration, OperatingPoint, VerdictPoints
 
 SCHEMA_VERSION = 1  # raised when an older relgrade could no longer read, or would misread, a bundle
 MANIFEST_NAME = "bundle.json"
@@ -57,31 +65,30 @@ class Manifest:
     )  # base model with revision and sha256, sources with licences and counts, recipe, seed, metrics
     files: Mapping[str, FileEntry] = field(default_factory=dict)  # every file but bundle.json; filled when written
     activation: str = "sigmoid"  # from calibrated logit to probability
+    verdict_points: VerdictPoints | None = None  # this and the next three as in `Decision`
+    collections: Collections | None = None
+    any_relevant: ListCalibration | None = None
+    left_out_points: tuple[Mapping[str, Any], ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         for name in ("name", "architecture", "rubric", "default_point", "relgrade_version"):
-            _require_text(name, getattr(self, name))
+            require_text(name, getattr(self, name))
         for name in ("description", "licence"):
-            _require(isinstance(getattr(self, name), str), f"{name} must be a string, got {getattr(self, name)!r}")
-        _require(self.schema_version == SCHEMA_VERSION, f"schema_version must be {SCHEMA_VERSION}")
-        _require(self.activation == "sigmoid", f"activation must be 'sigmoid', got {self.activation!r}")
-        _require(isinstance(self.graphs, Mapping) and len(self.graphs) > 0, "graphs must map a role to a file")
+            require(isinstance(getattr(self, name), str), f"{name} must be a string, got {getattr(self, name)!r}")
+        require(self.schema_version == SCHEMA_VERSION, f"schema_version must be {SCHEMA_VERSION}")
+        require(self.activation == "sigmoid", f"activation must be 'sigmoid', got {self.activation!r}")
+        require(isinstance(self.graphs, Mapping) and len(self.graphs) > 0, "graphs must map a role to a file")
         for role, file in self.graphs.items():
-            _require_text("a role in graphs", role)
-            _require_text(f"graphs.{role}", file)
+            require_text("a role in graphs", role)
+            require_text(f"graphs.{role}", file)
+        check_decision(self)
         names = [point.name for point in self.operating_points]
-        for name in names:
-            _require_text("the name of an operating point", name)
-        _require(len(set(names)) == len(names), f"two operating points have one name: {names}")
-        _require(self.default_point in names, f"default_point {self.default_point!r} is none of {names}")
+        require(self.default_point in names, f"default_point {self.default_point!r} is none of {names}")
         for name in ("template", "options", "provenance"):
-            _require(isinstance(getattr(self, name), Mapping), f"{name} must be a JSON object")
+            require(isinstance(getattr(self, name), Mapping), f"{name} must be a JSON object")
             # A copy: what the caller does to their mapping later must not reach a frozen record.
             object.__setattr__(self, name, strict_json.plain(getattr(self, name), name))
-        strict_json.plain(self.calibration.evidence, "calibration.evidence")
-        for point in self.operating_points:
-            strict_json.plain(point.evidence, f"operating_points.{point.name}.evidence")
 
     def point(self, name: str | None = None) -> OperatingPoint:
         """The operating point of that name, the default one for None.
@@ -94,13 +101,19 @@ class Manifest:
             if point.name == wanted:
                 return point
         known = ", ".join(point.name for point in self.operating_points)
-        raise InvalidInput(f"no operating point {wanted!r} in the bundle {self.name!r}; it has: {known}")
+        left_out = [entry for entry in self.left_out_points if entry.get("name") == wanted]
+        reason = f"; it was left out: {left_out[0].get('reason')}" if left_out else ""
+        raise InvalidInput(f"no operating point {wanted!r} in the bundle {self.name!r}; it has: {known}{reason}")
+
+    def with_decision(self, decision: Decision) -> Self:
+        """The same manifest with another calibration and other points; the first point is the default."""
+        changed = {item.name: getattr(decision, item.name) for item in fields(decision)}
+        return replace(self, **changed, default_point=decision.operating_points[0].name)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as it stands in `bundle.json`."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["calibration"] = asdict(self.calibration)
-        values["operating_points"] = [asdict(point) for point in self.operating_points]
+        values |= decision_to_json(self)
         values["files"] = {name: asdict(entry) for name, entry in self.files.items()}
         return {name: strict_json.plain(value, name) for name, value in values.items()}
 
@@ -120,14 +133,11 @@ class Manifest:
             raise BundleCorrupt(f"{MANIFEST_NAME}: a JSON object was expected, got {type(data).__name__}")
         _check_version(data.get("schema_version"))
         try:
-            values = _checked_fields(cls, data, "the manifest")
-            values["calibration"] = _record(Calibration, values["calibration"], "calibration")
-            values["operating_points"] = tuple(
-                _record(OperatingPoint, entry, f"operating_points[{i}]")
-                for i, entry in enumerate(_list(values["operating_points"], "operating_points"))
-            )
-            entries = _mapping(values["files"], "files")
-            values["files"] = {name: _record(FileEntry, entry, f"files.{name}") for name, entry in entries.items()}
+            # A manifest is always written whole, so a missing field is damage even where the class has a default.
+            later: dict[str, Any] = {name: [] if name == "left_out_points" else None for name in LATER_FIELDS}
+            values = decision_from_json(checked_fields(cls, {**later, **data}, "the manifest", is_whole=True))
+            entries = mapping(values["files"], "files")
+            values["files"] = {name: _file_entry(entry, f"files.{name}") for name, entry in entries.items()}
             return cls(**values)
         except InvalidInput as error:
             raise BundleCorrupt(f"{MANIFEST_NAME}: {error}; restore the bundle from where it came") from error
@@ -153,54 +163,5 @@ def _check_version(version: Any) -> None:
         )
 
 
-def _checked_fields(kind: Any, data: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """A copy of `data` that has the fields of the dataclass, all those without a default, and no other."""
-    known = {item.name: item for item in fields(kind)}
-    unknown = sorted(set(data) - set(known))
-    _require(not unknown, f"{place} has unknown fields {unknown}")
-    # A manifest is always written whole, so a missing field is damage even where the class has a default.
-    whole = kind is Manifest
-    missing = [
-        name
-        for name, item in known.items()
-        if name not in data and (whole or (item.default is MISSING and item.default_factory is MISSING))
-    ]
-    _require(not missing, f"{place} lacks the fields {missing}")
-    return dict(data)
-
-
-def _record(kind: Any, data: Any, place: str) -> Any:
-    values = _checked_fields(kind, _mapping(data, place), place)
-    for name in ("threshold", "slope", "intercept"):
-        if name in values:
-            is_number = strict_json.is_number(values[name])
-            _require(is_number, f"{place}.{name} must be a finite number, got {values[name]!r}")
-            values[name] = float(values[name])
-    for name in ("name", "method"):
-        _require(isinstance(values.get(name, ""), str), f"{place}.{name} must be a string")
-    _mapping(values.get("evidence", {}), f"{place}.evidence")
-    if values.get("promise") is not None:
-        values["promise"] = Promise(**_checked_fields(Promise, _mapping(values["promise"], place), f"{place}.promise"))
-    return kind(**values)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InvalidInput(message)
-
-
-def _require_text(name: str, value: Any) -> None:
-    is_text = isinstance(value, str) and bool(value.strip())
-    _require(is_text, f"{name} must be a string that is not empty, got {value!r}")
-
-
-def _mapping(value: Any, place: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{place} must be a JSON object, got {value!r}")
-    return value
-
-
-def _list(value: Any, place: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InvalidInput(f"{place} must be a list, got {value!r}")
-    return value
+def _file_entry(data: Any, place: str) -> FileEntry:
+    return FileEntry(**checked_fields(FileEntry, data, place))

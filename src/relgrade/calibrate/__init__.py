@@ -1,6 +1,9 @@
-"""From logits to probabilities and from probabilities to a threshold; takes arrays, never a model."""
+"""From logits to probabilities and from probabilities to thresholds; takes arrays, never a model."""
 
-from relgrade.calibrate.probability import apply, fit_platt, source_weights
+from relgrade.calibrate.arrays import source_weights
+from relgrade.calibrate.certify import certify
+from relgrade.calibrate.probability import apply, fit_calibration
+from relgrade.calibrate.scaling import fit_platt
 from relgrade.calibrate.threshold import pick_best_f1
 
-__all__ = ["apply", "fit_platt", "pick_best_f1", "source_weights"]
+__all__ = ["apply", "certify", "fit_calibration", "fit_platt", "pick_best_f1", "source_weights"]

@@ -1,144 +1,121 @@
-"""Fit the two numbers that turn a model's logits into probabilities.
+"""The calibration of a grader: which method, fitted on what, for which base rate, and how much to trust it.
 
-Platt scaling keeps the order of the documents, so it can mend confidence and nothing else. Fit it on logits of the
-graph that ships, over queries that neither trained the model nor report on it.
-Source: Platt 1999, "Probabilistic outputs for support vector machines", section 2.2 (smoothed targets); the Newton
-method is that of Lin, Lin and Weng 2007, "A note on Platt's probabilistic outputs". Their A and B are -slope and
--intercept here.
+Fit it on logits of the graph that ships, over queries that neither trained the model nor report on it. It works from
+50 labelled pairs of 20 queries up, and the evidence says what so few are worth.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relgrade.calibrate.arrays import Floats, Ids, Labelled, check_labelled
+from relgrade.calibrate.scaling import count_evidence, fit_evidence
+from relgrade.calibrate.selection import (
+    METHODS,
+    Method,
+    choose,
+    fit_method,
+    folds_of,
+    held_out_log_odds,
+    probability_errors,
+    reliability,
+    trust_in_words,
+)
 from relgrade.errors import InvalidInput
-from relgrade.probability import calibrated_probability, sigmoid
+from relgrade.probability import at_base_rate, calibrated_probability, require_base_rate
 from relgrade.records import Calibration
 
-# Pull of the slope towards 0, in pairs, when logits are scaled to unit variance. Smoothed targets alone keep the
-# optimum finite; this only keeps the Newton step well-conditioned.
-RIDGE = 1e-3
-MAX_STEPS = 100
-_TINY = 1e-12
+MIN_PAIRS = 50
+MIN_QUERIES = 20
 
 
-def fit_platt(
-    logits: NDArray[np.floating[Any]] | Sequence[float],
+def fit_calibration(
+    logits: Floats,
     labels: NDArray[Any] | Sequence[float],
     *,
-    weights: NDArray[np.floating[Any]] | Sequence[float] | None = None,
+    query_ids: Ids,
+    weights: Floats | None = None,
+    methods: Sequence[Method] = METHODS,
     prior_shift: float = 0.0,
-    query_ids: Sequence[str] | NDArray[Any] | None = None,
+    base_rate: float | None = None,
+    seed: int = 0,
 ) -> Calibration:
-    """Fit probability = sigmoid(slope * logit + intercept) by regularised maximum likelihood.
+    """The simplest method whose held-out log loss is within one standard error of the best, fitted on all pairs.
 
-    The order of pairs does not matter. Where the fit cannot be trusted (one class only, equal logits, or a slope that
-    would turn the ranking round) the result is the identity, and its evidence says why under "fallback".
+    Neither the order of pairs nor the names of queries within a fold matter. Where a method cannot be fitted (equal
+    logits, or larger logits of irrelevant pairs) it is the identity, and the evidence says so under "fallback".
 
     Args:
-        logits: finite, shape (n_pairs,).
+        logits: of the graph that ships, finite, shape (n_pairs,).
         labels: 0/1, or a teacher's P(relevant) in [0, 1], shape (n_pairs,).
-        weights: >= 0, shape (n_pairs,), scaled here to a mean of 1; None counts pairs equally. `source_weights` gives
-            those under which each collection counts the same.
-        prior_shift: added to the intercept: log-odds of "relevant" where the grader will work, minus the log-odds among
-            these pairs. 0 when these pairs are as the grader will meet them.
-        query_ids: only counted, for the evidence, shape (n_pairs,).
+        query_ids: shape (n_pairs,); the pairs of a query stay together and count as one draw.
+        weights: >= 0, shape (n_pairs,); `source_weights` makes each collection count the same. None: pairs do.
+        methods: to choose from; simpler ones go first whatever the order here.
+        prior_shift: what training put on the log-odds of "relevant", known where it saw resampled or weighted pairs:
+            their log-odds of "relevant" minus those before (`data.balance` records it). It is taken off the logits
+            first; temperature, which has no intercept, needs that, and the others come out the same.
+        base_rate: share of relevant documents where the grader will work, in (0, 1), when it is not that of these
+            pairs, as it is after they were resampled or picked; see `relgrade.probability.at_base_rate`. None: it is.
+        seed: of the folds and of what the evidence draws.
 
     Returns:
-        Slope > 0 always. The evidence holds counts and the weighted log loss before and after, in nats; "after" leaves
-        the prior shift out, which these pairs cannot judge.
+        A calibration whose evidence has counts, "cross_validation" (log loss of each method, its standard error, what
+        was chosen and why), "held_out" (calibration error and its noise floor), "probability_standard_error" at 0.1,
+        0.5 and 0.9, and "trust", a sentence. What a base rate other than that of the pairs changes, none of this can
+        judge.
 
     Raises:
-        InvalidInput: shapes differ, a number is not finite, a label is outside [0, 1], or no weight is above 0.
+        InvalidInput: arrays that do not fit together, numbers out of range, fewer than 50 pairs or 20 queries, or one
+            class only.
+        MissingExtra: scikit-learn is not installed.
     """
-    x, y, w = _checked(logits, labels, weights)
+    wanted: list[str] = [method for method in METHODS if method in methods]
+    if not wanted or set(methods) - set(METHODS):
+        raise InvalidInput(f"methods are some of {', '.join(get_args(Method))}, got {list(methods)!r}")
     if not np.isfinite(prior_shift):
         raise InvalidInput(f"prior_shift must be finite, got {prior_shift}")
-    evidence: dict[str, Any] = {"n_pairs": int(x.size), "n_relevant": float(y.sum()), "prior_shift": float(prior_shift)}
-    if query_ids is not None:
-        evidence["n_queries"] = len(set(np.asarray(query_ids).tolist()))
-    evidence["log_loss_before"] = _loss(x, y, w)
-    n_relevant, n_irrelevant = float(w @ y), float(w @ (1.0 - y))
-    if min(n_relevant, n_irrelevant) <= 0.0:
-        return _identity(prior_shift, evidence, "the labels are all the same")
-    centre = float(np.average(x, weights=w))
-    scale = float(np.sqrt(np.average((x - centre) ** 2, weights=w)))
-    if not scale > _TINY * max(1.0, abs(centre)):
-        return _identity(prior_shift, evidence, "the logits are all the same")
-    # Platt's targets: never 0 or 1, as if one more pair of each class had been seen.
-    target = y * (n_relevant + 1.0) / (n_relevant + 2.0) + (1.0 - y) / (n_irrelevant + 2.0)
-    slope, intercept = _newton((x - centre) / scale, target, w)
-    slope, intercept = slope / scale, intercept - slope * centre / scale
-    if not slope > 0.0:
-        return _identity(prior_shift, evidence, f"larger logits went with irrelevant pairs (fitted slope {slope:.3g})")
-    evidence["log_loss_after"] = _loss(slope * x + intercept, y, w)
-    return Calibration(method="platt", slope=slope, intercept=intercept + float(prior_shift), evidence=evidence)
+    if base_rate is not None:
+        require_base_rate(base_rate)
+    data = check_labelled(logits, labels, weights=weights, query_ids=query_ids)
+    _require_enough(data)
+    folds = folds_of(data, seed=seed)
+    fits = {method: partial(fit_method, method=method, prior_shift=float(prior_shift)) for method in wanted}
+    held_out = {method: held_out_log_odds(data, folds, fit=fit) for method, fit in fits.items()}
+    choice = choose(held_out, data)
+    fitted = fits[choice.name](data)
+    evidence: dict[str, Any] = {
+        **count_evidence(data),
+        "n_queries": data.n_queries,
+        "prevalence": data.prevalence,
+        "prior_shift": float(prior_shift),
+        "base_rate": base_rate,
+        **fit_evidence(fitted, data),
+        "cross_validation": {"folds": len(folds), "chosen": choice.name, "because": choice.reason, **choice.losses},
+        "held_out": reliability(held_out[choice.name], data, seed=seed),
+        "probability_standard_error": probability_errors(fitted, data, fit=fits[choice.name], seed=seed),
+    }
+    evidence["trust"] = trust_in_words(evidence)
+    finished = replace(fitted, evidence=evidence)
+    return finished if base_rate is None else at_base_rate(finished, base_rate)
 
 
-def apply(calibration: Calibration, logits: NDArray[np.floating[Any]] | Sequence[float]) -> NDArray[np.float64]:
+def apply(calibration: Calibration, logits: Floats) -> NDArray[np.float64]:
     """Calibrated P(relevant) in float64, see `relgrade.probability.calibrated_probability`."""
     return calibrated_probability(calibration, logits)
 
 
-def source_weights(sources: Sequence[str] | NDArray[Any]) -> NDArray[np.float64]:
-    """Weights, shape (n_pairs,) with mean 1, under which every source counts the same however many pairs it has."""
-    names = np.asarray(sources)
-    if names.ndim != 1 or names.size == 0:
-        raise InvalidInput(f"sources must have shape (n_pairs,) with n_pairs >= 1, got {names.shape}")
-    _, position, counts = np.unique(names, return_inverse=True, return_counts=True)
-    return names.size / (counts.size * counts[position].astype(np.float64))
-
-
-def _newton(x: NDArray[np.float64], target: NDArray[np.float64], w: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and intercept of the least weighted cross-entropy plus ridge: Newton steps, halved until they help."""
-    base = float(np.average(target, weights=w))
-    point = np.array([0.0, np.log(base / (1.0 - base))])
-
-    def objective(at: NDArray[np.float64]) -> float:
-        z = at[0] * x + at[1]
-        return float(w @ (np.logaddexp(0.0, z) - target * z)) + 0.5 * RIDGE * float(at[0]) ** 2
-
-    value = objective(point)
-    for _ in range(MAX_STEPS):
-        p = sigmoid(point[0] * x + point[1])
-        residual, curvature = w * (p - target), w * p * (1.0 - p)
-        gradient = np.array([residual @ x + RIDGE * point[0], residual.sum()])
-        cross = float(curvature @ x)
-        hessian = np.array(
-            [[float(curvature @ (x * x)) + RIDGE, cross], [cross, float(curvature.sum()) + _TINY]]
-        )  # (2, 2)
-        step = np.linalg.solve(hessian, gradient)
-        share = 1.0
-        while share > 1e-10 and objective(point - share * step) > value:
-            share /= 2.0
-        point = point - share * step
-        improved, value = value - objective(point), objective(point)
-        if improved <= 1e-12 * max(1.0, abs(value)):
-            break
-    return float(point[0]), float(point[1])
-
-
-def _loss(x: NDArray[np.float64], y: NDArray[np.float64], w: NDArray[np.float64]) -> float:
-    return float(w @ (np.logaddexp(0.0, x) - y * x) / w.sum())
-
-
-def _identity(prior_shift: float, evidence: dict[str, Any], reason: str) -> Calibration:
-    evidence["log_loss_after"] = evidence["log_loss_before"]
-    evidence["fallback"] = f"identity: {reason}"
-    return Calibration(method="identity", intercept=float(prior_shift), evidence=evidence)
-
-
-def _checked(logits: Any, labels: Any, weights: Any) -> tuple[NDArray[np.float64], ...]:
-    x, y = np.asarray(logits, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    w = np.ones(x.shape) if weights is None else np.asarray(weights, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0 or not x.shape == y.shape == w.shape:
-        raise InvalidInput(f"need logits, labels and weights of shape (n_pairs,), got {x.shape}, {y.shape}, {w.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(w).all()):
-        raise InvalidInput("logits and weights must be finite")
-    if not ((y >= 0.0) & (y <= 1.0)).all():  # NaN fails both comparisons
-        raise InvalidInput("labels must lie in [0, 1]")
-    if (w < 0.0).any() or not w.any():
-        raise InvalidInput("weights must be >= 0, and one above 0")
-    return x, y, w / w.mean()
+def _require_enough(data: Labelled) -> None:
+    if data.logits.size < MIN_PAIRS or data.n_queries < MIN_QUERIES:
+        raise InvalidInput(
+            f"a calibration needs at least {MIN_PAIRS} labelled pairs of {MIN_QUERIES} queries, got {data.logits.size} "
+            f"pairs of {data.n_queries}; label more"
+        )
+    if not data.has_both_classes:
+        raise InvalidInput(
+            f"all {data.logits.size} pairs have the label {data.labels[0]:g}; a calibration needs relevant and "
+            "irrelevant documents, and near misses among the latter"
+        )
