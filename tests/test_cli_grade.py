@@ -304,7 +304,7 @@ BAD_LINES = {
     b'{"query": "q", "document": "\xff"}\n': "not UTF-8",
     b'{"query": "q", "document": "x", "n": NaN}\n': "NaN",
     b'{"query": "q", "document": "x", "n": 1e999}\n': "out of range",
-    b"[" * 100_000 + b"\n": "not usable JSON",
+    b"[" * 100_000 + b"\n": "not JSON",
     b"\0\n": "not JSON",
 }
 

@@ -4,8 +4,6 @@ It knows JSON objects and nothing of what their fields mean. NaN and infinity ar
 """
 
 import gzip
-import json
-import math
 import sys
 import zlib
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from relgrade.errors import InvalidData
+from relgrade.formats.lines import dump_json, parse_json
 
 STDIN = "-"
 _BOM = b"\xef\xbb\xbf"
@@ -77,14 +76,11 @@ def parse_object(line: Line, *, name: str) -> dict[str, Any]:
         InvalidData: not UTF-8, not JSON, not an object, or a number that is not finite.
     """
     try:
-        row = json.loads(line.raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite_float)
+        row = parse_json(line.raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InvalidData(f"not UTF-8 at byte {error.start} of the line", path=name, line=line.number) from error
-    except json.JSONDecodeError as error:
-        message = f"not JSON: {error.msg} at character {error.pos + 1}"
-        raise InvalidData(message, path=name, line=line.number) from error
-    except (ValueError, RecursionError) as error:  # a number too large, or brackets nested too deep
-        raise InvalidData(f"not usable JSON: {error}", path=name, line=line.number) from error
+        raise InvalidData(f"not UTF-8 at byte {error.start + 1} of the line", path=name, line=line.number) from error
+    except ValueError as error:
+        raise InvalidData(f"not JSON: {error}", path=name, line=line.number) from error
     if not isinstance(row, dict):
         raise InvalidData(f"a JSON object was expected, got {type(row).__name__}", path=name, line=line.number)
     return row
@@ -92,19 +88,4 @@ def parse_object(line: Line, *, name: str) -> dict[str, Any]:
 
 def dump_object(row: dict[str, Any]) -> bytes:
     """One line of JSON in UTF-8. Lone surrogates, which UTF-8 cannot hold, are written as escapes."""
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    try:
-        return text.encode("utf-8") + b"\n"
-    except UnicodeEncodeError:
-        return json.dumps(row, allow_nan=False).encode("ascii") + b"\n"
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number of JSON")
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is out of range")
-    return value
+    return dump_json(row).encode("utf-8") + b"\n"

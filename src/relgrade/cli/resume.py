@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from relgrade.errors import InvalidData, InvalidInput
+from relgrade.formats.locking import lock_exclusively
 
 STATE_VERSION = 1
 
@@ -103,7 +103,7 @@ class ResumableOutput:
         # Unbuffered: after `write` nothing is left to lose or to fail at closing.
         self._file = path.open("ab", buffering=0)
         try:
-            self._lock()
+            lock_exclusively(self._file, path)
             if overwrite:
                 self._file.truncate(0)
                 self._state_path.unlink(missing_ok=True)
@@ -153,16 +153,6 @@ class ResumableOutput:
         """Cut the file to the rows it had when it was opened: those since then came from another input."""
         self._file.truncate(self._n_bytes_found)
         self.n_rows = self._n_rows_found
-
-    def _lock(self) -> None:
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InvalidInput(f"{self.path}: another process is writing this file; wait for it to end") from error
 
     def _read_state(self, run: Mapping[str, Any]) -> RunState:
         start_again = "choose another output, or start again with --overwrite"

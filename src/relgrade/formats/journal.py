@@ -6,7 +6,6 @@ rows are finished. Rows are handed to the system at once, so kill -9 loses none;
 
 import json
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import IO, Any, Self
 
 from relgrade.errors import InvalidData, InvalidInput, OutputError
 from relgrade.formats.lines import dump_json
+from relgrade.formats.locking import lock_exclusively
 
 
 class JsonlJournal:
@@ -51,7 +51,7 @@ class JsonlJournal:
         except OSError as error:
             raise OutputError.from_os_error(error, path=path) from error
         try:
-            self._lock()
+            lock_exclusively(self._file, self.path)
             self._read_finished()
             self._cut(self._size)
         except BaseException:
@@ -103,6 +103,18 @@ class JsonlJournal:
             ) from error
         self._note(keys, len(data))
 
+    def sync(self) -> None:
+        """Wait until the disk has the rows: after this a power cut loses none of them either.
+
+        Raises:
+            OutputError: the system could not store what it had taken.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except (OSError, ValueError) as error:  # ValueError: closed
+            cause = error if isinstance(error, OSError) else OSError(str(error))
+            raise OutputError.from_os_error(cause, path=self.path) from error
+
     def close(self) -> None:
         """Wait until the disk has the rows, and close; calling it twice does no harm.
 
@@ -122,16 +134,6 @@ class JsonlJournal:
         self.finished.extend(keys)
         self.done.update(keys)
         self._size += n_bytes
-
-    def _lock(self) -> None:
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InvalidInput(f"{self.path}: another process is writing this file; wait for it to end") from error
 
     def _read_finished(self) -> None:
         with self.path.open("rb") as file:

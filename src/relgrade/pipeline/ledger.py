@@ -6,7 +6,6 @@ the bytes it wrote. Nothing here knows what a step does.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from relgrade import __version__
 from relgrade.errors import InvalidInput, OutputError
+from relgrade.formats.locking import lock_exclusively
 from relgrade.formats.write import replaced_file
 
 LEDGER_NAME = "steps.json"
@@ -56,7 +56,7 @@ class Ledger:
         except OSError as error:
             raise OutputError.from_os_error(error, path=folder) from error
         try:
-            _lock(self._lock.fileno(), folder)
+            lock_exclusively(self._lock, folder, doing="is writing this folder")
         except BaseException:
             self._lock.close()
             raise
@@ -166,14 +166,3 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("ascii")).hexdigest()
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    if os.name == "nt":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InvalidInput(f"{folder}: another run is writing this folder; wait for it to end") from error
