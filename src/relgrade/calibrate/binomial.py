@@ -6,6 +6,7 @@ Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits illu
 from math import lgamma
 
 import numpy as np
+from numpy.typing import NDArray
 
 _HALVINGS = 60
 
@@ -15,9 +16,10 @@ def upper_bound(n_events: int, n: int, *, delta: float) -> float:
     if n_events >= n:
         return 1.0
     low, high = 0.0, 1.0
+    log_choose = _log_choose(n_events, n)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2.0
-        low, high = (middle, high) if tail(n_events, n, middle) > delta else (low, middle)
+        low, high = (middle, high) if _tail(log_choose, n, middle) > delta else (low, middle)
     return high
 
 
@@ -25,14 +27,10 @@ def tail(n_events: int, n: int, share: float) -> float:
     """P(at most n_events of n) when each is an event with probability `share` in (0, 1)."""
     if n_events >= n:
         return 1.0
-    k = np.arange(n_events + 1)
-    log_choose = np.array([lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) for i in range(n_events + 1)])
-    logs = log_choose + k * np.log(share) + (n - k) * np.log1p(-share)
-    top = float(logs.max())
-    return min(1.0, float(np.exp(top) * np.exp(logs - top).sum()))
+    return _tail(_log_choose(n_events, n), n, share)
 
 
-def n_needed(event_share: float, *, target: float, delta: float, most: int = 10_000_000) -> int | None:
+def n_needed(event_share: float, *, target: float, delta: float, most: int = 1_000_000) -> int | None:
     """Roughly how many queries bring the upper bound to `target` if events stay as frequent; None when never.
 
     Args:
@@ -47,12 +45,27 @@ def n_needed(event_share: float, *, target: float, delta: float, most: int = 10_
     if event_share >= target:
         return None
     low, high = 0, max(n_without, 1)
-    while upper_bound(round(event_share * high), high, delta=delta) > target:
+    while not _is_enough(event_share, high, target, delta):
         low, high = high, high * 2
         if high > most:
             return None
     while high - low > max(1, high // 100):  # rounding makes the bound saw-toothed, so nearer is pointless
         middle = (low + high) // 2
-        is_enough = upper_bound(round(event_share * middle), middle, delta=delta) <= target
-        low, high = (low, middle) if is_enough else (middle, high)
+        low, high = (low, middle) if _is_enough(event_share, middle, target, delta) else (middle, high)
     return high
+
+
+def _is_enough(event_share: float, n: int, target: float, delta: float) -> bool:
+    return tail(round(event_share * n), n, target) <= delta
+
+
+def _log_choose(n_events: int, n: int) -> NDArray[np.float64]:
+    """Log of n over k for k = 0 .. n_events."""
+    return np.array([lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) for k in range(n_events + 1)])
+
+
+def _tail(log_choose: NDArray[np.float64], n: int, share: float) -> float:
+    k = np.arange(log_choose.size)
+    logs = log_choose + k * np.log(share) + (n - k) * np.log1p(-share)
+    top = float(logs.max())
+    return min(1.0, float(np.exp(top) * np.exp(logs - top).sum()))

@@ -1,7 +1,7 @@
 """Labelled pairs gathered by query, and what a threshold keeps of each: the units that promises are tested on.
 
 Queries stand in an order drawn from the seed and from their content alone, so neither the order of the rows nor the
-names of the queries have a say in what is chosen on which part.
+names of the queries have a say in which of them choose and which test.
 """
 
 import itertools

@@ -37,7 +37,9 @@ def search(queries: LabelledQueries, promise: Promise) -> Outcome:
         closest = float(best[0]) if is_loss else _just_above(float(best[-1]), queries)
         n_events = 0 if is_loss or closest is not None else int((best >= 1.0).sum())
         closest = 1.0 if closest is None else closest
-    needed = n_needed(n_events / n if n else 0.0, target=promise.target, delta=promise.delta)
+    needed = None
+    if threshold is None:
+        needed = n_needed(n_events / n if n else 0.0, target=promise.target, delta=promise.delta)
     return Outcome(
         threshold=threshold,
         closest=closest,

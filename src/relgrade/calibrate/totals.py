@@ -60,8 +60,13 @@ def _search_precision(queries: LabelledQueries, promise: Promise, limit: int) ->
 
 
 def sequence(choosing: LabelledQueries) -> Array:
-    """The thresholds to test, rising: probabilities of the choosing queries, every one kept by some, evenly thinned."""
-    distinct = np.unique(choosing.probability)
+    """The thresholds to test, rising: probabilities of the relevant documents of the choosing queries, evenly thinned.
+
+    Between two of them a threshold only loses by being lower. They do not depend on the target.
+    """
+    distinct = np.unique(choosing.probability[choosing.is_relevant])
+    if distinct.size == 0:  # nothing to go by; the whole range is tried
+        distinct = np.unique(choosing.probability)
     if distinct.size > MOST_THRESHOLDS:
         distinct = distinct[np.linspace(0, distinct.size - 1, MOST_THRESHOLDS).astype(np.int64)]
     return distinct
@@ -93,7 +98,7 @@ def walk(testing: LabelledQueries, thresholds: Array, promise: Promise, *, limit
 
 
 def _search_recall(queries: LabelledQueries, promise: Promise, limit: int) -> Outcome:
-    relevant = np.repeat(queries.n_relevant_of[:, None], 1, axis=1)  # (n_queries, 1)
+    relevant = queries.n_relevant_of[:, None]  # (n_queries, 1)
     candidates = np.unique(queries.probability[queries.is_relevant])  # rising; recall only changes at these
 
     def counts_at(threshold: float) -> tuple[Array, Array]:
