@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from relgrade.errors import ParityError as ParityError
     from relgrade.errors import RelgradeError as RelgradeError
     from relgrade.errors import SplitLeak as SplitLeak
+    from relgrade.errors import TeacherError as TeacherError
     from relgrade.errors import TrainingError as TrainingError
     from relgrade.errors import UndefinedMeasure as UndefinedMeasure
     from relgrade.errors import UnsafeBundle as UnsafeBundle
@@ -45,7 +46,7 @@ _HOMES = {
     "relgrade.errors": (
         *("BundleCorrupt", "BundleError", "BundleIncomplete", "BundleTooNew", "GradingError", "InvalidData"),
         *("InvalidInput", "InvalidSettings", "MissingExtra", "NoSafeThreshold", "OutputError", "ParityError"),
-        *("RelgradeError", "SplitLeak", "TrainingError", "UndefinedMeasure", "UnsafeBundle"),
+        *("RelgradeError", "SplitLeak", "TeacherError", "TrainingError", "UndefinedMeasure", "UnsafeBundle"),
     ),
     "relgrade.grade.grader": ("Grader",),
     "relgrade.records": (

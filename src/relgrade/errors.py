@@ -15,6 +15,7 @@
     |   |-- BundleTooNew                   written by a newer relgrade
     |   `-- UnsafeBundle                   pickle or other code where weights belong
     |-- GradingError        (Exception)    the model gave no usable logit; carries the index of the document
+    |-- TeacherError        (Exception)    a teacher that answers nothing: wrong key, no credit, unknown model, no server
     |-- TrainingError       (Exception)    training cannot start or go on
     `-- ParityError         (Exception)    an exported model does not judge as the trained one does
 
@@ -147,6 +148,10 @@ class GradingError(RelgradeError):
     def __init__(self, message: str, *, index: int) -> None:
         self.index = index
         super().__init__(message)
+
+
+class TeacherError(RelgradeError):
+    """A teacher refuses or fails every request, so that going on is useless; labels received before are kept."""
 
 
 class TrainingError(RelgradeError):

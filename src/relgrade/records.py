@@ -46,6 +46,30 @@ class Score:
     source: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What one or more teachers say of a pair. An error is a third state: no probability, and never "not relevant"."""
+
+    query_id: str
+    doc_id: str
+    source: str | None = None
+    rubric: str  # name@version of what "relevant" meant
+    rubric_hash: str
+    model: str  # asked; several are joined by " + "
+    probability: float | None  # P(relevant) in [0, 1], the mean over the answers; None: an error
+    label: int | None  # 0 or 1, the majority of the answers, a tie by the mean; None: an error, or a tie at 0.5
+    grade: float | None = None  # mean grade, of a graded rubric
+    label_mass: float | None = None  # share in [0, 1] of the answer token's probability that lay on answers; the lowest
+    n_samples: int = 0  # answers that counted
+    disagreement: float | None = None  # in [0, 1]: 0 all agree, 1 evenly divided; None: one answer, or none
+    error: str | None = None
+    method: str | None = None  # how the answers were read, joined by " + "
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None  # in the currency of the price table; None: no prices
+    reply: str | None = None  # the text of the first answer
+
+
 Verdict = Literal["relevant", "unsure", "not relevant"]
 
 
