@@ -1,6 +1,6 @@
 """The training loop of transformers, taught pairs: losses over queries, length-bucketed batches, two learning rates.
 
-Everything that decides when to log, validate, save and stop is here; where the files lie is `checkpoints`' business.
+When to log, validate, save and stop is decided in `callbacks`; where the files lie is `checkpoints`' business.
 """
 
 import time
@@ -15,16 +15,17 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from relgrade.errors import OutputError, TrainingError
 from relgrade.records import Pair
 from relgrade.settings import TrainingSettings
-from relgrade.student.checkpoints import checkpoint_folder, prune, seal, whole_steps
+from relgrade.student.callbacks import Flow, Guard, Keeper, last_good
+from relgrade.student.checkpoints import checkpoint_folder
 from relgrade.student.losses import Loss
 from relgrade.student.sampler import LengthBatchSampler
 from relgrade.student.student import Student
-from relgrade.student.validation import Validation, best_index, is_exhausted, macro
+from relgrade.student.validation import Validation, macro
 
 WEIGHTS_NAME = "model.safetensors"
 LOG_STEPS = 10  # optimiser steps between lines of the journal
@@ -73,7 +74,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
             args=arguments,
             # The data set is the numbers of the pairs; `_collate` looks them up.
             train_dataset=cast("Dataset[int]", range(len(train))),
-            callbacks=[_Flow(settings, validation is not None), _Guard(output), _Keeper(settings, output)],
+            callbacks=[Flow(settings, validation is not None), Guard(output), Keeper(settings, output)],
         )
         self.remove_callback(PrinterCallback)
         # Makes the Trainer count the pairs of a step over all passes and processes and hand the number to
@@ -123,7 +124,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
         loss = self._loss(logits, labels, query_index, torch.ones_like(labels))
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}; {_last_good(self._output)}. "
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}; {last_good(self._output)}. "
                 "A lower training.learning_rate, or bf16 off, usually helps"
             )
         if num_items_in_batch is not None:
@@ -165,7 +166,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
         try:
             measured = self._validation.measure([logits[i] for i in range(len(pairs))])
         except TrainingError as error:
-            raise TrainingError(f"{error} at step {self.state.global_step}; {_last_good(self._output)}") from error
+            raise TrainingError(f"{error} at step {self.state.global_step}; {last_good(self._output)}") from error
         metrics = {f"eval_{self._validation.metric}": macro(measured)}
         self.log({**metrics, "eval_sources": cast("float", measured)})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -209,71 +210,3 @@ class _EpochLoader(DataLoader[int]):
     def set_epoch(self, epoch: int) -> None:
         """Called by the Trainer at the start of an epoch."""
         cast("LengthBatchSampler", self.batch_sampler).set_epoch(epoch)
-
-
-class _Flow(TrainerCallback):  # type: ignore[misc]
-    """Log, validate and save together, so that a resumed run logs what an uninterrupted one does; stop in time."""
-
-    def __init__(self, settings: TrainingSettings, has_validation: bool) -> None:
-        self._settings = settings
-        self._has_validation = has_validation
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step % self._settings.checkpoint_steps == 0 or state.global_step >= state.max_steps:
-            control.should_log = control.should_save = True
-            control.should_evaluate = self._has_validation
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        # Read from the history, which checkpoints carry, so that a resumed run is as patient as one that was not.
-        values = list(validated(state.log_history, metric=self._settings.metric).values())
-        if is_exhausted(values, patience=self._settings.patience):
-            control.should_training_stop = True
-
-
-class _Guard(TrainerCallback):  # type: ignore[misc]
-    """Stop before a gradient that is not finite reaches the weights, and with them the next checkpoint."""
-
-    def __init__(self, output: Path) -> None:
-        self._output = output
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        norms = [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
-        if norms and not torch.isfinite(torch.stack(norms)).all():
-            raise TrainingError(
-                f"a gradient is not finite at step {state.global_step + 1}; {_last_good(self._output)}. "
-                "A lower training.learning_rate, or bf16 off, usually helps"
-            )
-
-
-class _Keeper(TrainerCallback):  # type: ignore[misc]
-    """Seal a finished checkpoint, then remove older ones but the best."""
-
-    def __init__(self, settings: TrainingSettings, output: Path) -> None:
-        self._settings = settings
-        self._output = output
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if args.world_size > 1:
-            torch.distributed.barrier()  # every process adds a file of its own
-        if args.should_save:
-            seal(checkpoint_folder(self._output, state.global_step))
-            best = best_step(state.log_history, metric=self._settings.metric)
-            prune(self._output, n_kept=self._settings.keep_checkpoints, best_step=best)
-
-
-def validated(history: Sequence[dict[str, Any]], *, metric: str) -> dict[int, float]:
-    """Step -> value of the metric, from the Trainer's log."""
-    name = f"eval_{metric}"
-    return {entry["step"]: entry[name] for entry in history if name in entry}
-
-
-def best_step(history: Sequence[dict[str, Any]], *, metric: str) -> int | None:
-    """Step of the best validation, the first of equals; None when there was none."""
-    values = validated(history, metric=metric)
-    best = best_index(list(values.values()))
-    return None if best is None else list(values)[best]
-
-
-def _last_good(output: Path) -> str:
-    steps = whole_steps(output)
-    return f"the last good checkpoint is {checkpoint_folder(output, steps[-1])}" if steps else "there is no checkpoint"

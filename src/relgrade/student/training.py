@@ -16,10 +16,11 @@ from relgrade.errors import InvalidInput, OutputError, TrainingError
 from relgrade.records import Pair
 from relgrade.settings import TrainingSettings
 from relgrade.student import checkpoints
+from relgrade.student.callbacks import best_step, validated
 from relgrade.student.journal import JOURNAL_NAME, JournalCallback, ProgressCallback, journal_rows
 from relgrade.student.losses import build_loss
 from relgrade.student.student import Student
-from relgrade.student.trainer import LOG_STEPS, PairTrainer, best_step, validated
+from relgrade.student.trainer import LOG_STEPS, PairTrainer
 from relgrade.student.validation import Validation, is_exhausted
 
 CACHE_NAME = "cache"
