@@ -74,7 +74,7 @@ def certify(
             raise InvalidInput(f"max_per_query has no meaning for {promise.kind}: every query counts once")
         outcome = shares.search(queries, promise)
     else:
-        limit = queries.longest if max_per_query is None else min(int(max_per_query), queries.longest)
+        limit = queries.longest if max_per_query is None else int(max_per_query)
         outcome = totals.search(queries, promise, limit=limit)
     if outcome.threshold is None:
         raise no_safe_threshold(outcome, promise, queries, max_per_query=max_per_query)

@@ -7,7 +7,7 @@ names of the queries have a say in which of them choose and which test.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,23 @@ from numpy.typing import NDArray
 from relgrade.errors import InvalidInput
 
 MIN_QUERIES = 20
+
+
+class Queries(Protocol):
+    """What the searches ask of labelled queries; `LabelledQueries` says what each member means."""
+
+    @property
+    def n_queries(self) -> int: ...  # noqa: D102
+    @property
+    def longest(self) -> int: ...  # noqa: D102
+    @property
+    def relevant_probabilities(self) -> NDArray[np.float64]: ...  # noqa: D102
+    @property
+    def n_relevant_of(self) -> NDArray[np.float64]: ...  # noqa: D102
+    def best_of(self, *, relevant_only: bool) -> NDArray[np.float64]: ...  # noqa: D102
+    def above(self, probability: float) -> float | None: ...  # noqa: D102
+    def part(self, first: int, end: int) -> Self: ...  # noqa: D102
+    def kept_at(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +54,34 @@ class LabelledQueries:
         return int(np.bincount(self.query).max())
 
     @property
+    def relevant_probabilities(self) -> NDArray[np.float64]:
+        """The distinct probabilities of relevant documents, rising."""
+        return np.unique(self.probability[self.is_relevant])
+
+    @property
     def n_relevant_of(self) -> NDArray[np.float64]:
         """Relevant documents of each query, shape (n_queries,)."""
         weights = self.is_relevant.astype(np.float64)
         return np.asarray(np.bincount(self.query, weights=weights, minlength=self.n_queries), dtype=np.float64)
 
-    def part(self, first: int, end: int) -> "LabelledQueries":
+    def best_of(self, *, relevant_only: bool) -> NDArray[np.float64]:
+        """Highest probability of each query's documents, -inf where it has none, shape (n_queries,)."""
+        best = np.full(self.n_queries, -np.inf)
+        chosen = self.is_relevant if relevant_only else np.ones(self.n_pairs, dtype=bool)
+        np.maximum.at(best, self.query[chosen], self.probability[chosen])
+        return best
+
+    def above(self, probability: float) -> float | None:
+        """Midway to the next higher probability of any document (to 1 above the last), None when there is no room."""
+        higher = self.probability[self.probability > probability]
+        top = float(higher.min()) if higher.size else 1.0
+        middle = probability + (top - probability) / 2.0
+        return middle if middle > probability else top if top > probability else None
+
+    def part(self, first: int, end: int) -> Self:
         """The queries numbered first .. end - 1, numbered anew from 0."""
         inside = (self.query >= first) & (self.query < end)
-        return LabelledQueries(
-            self.probability[inside], self.is_relevant[inside], self.query[inside] - first, end - first
-        )
+        return type(self)(self.probability[inside], self.is_relevant[inside], self.query[inside] - first, end - first)
 
     def kept_at(self, thresholds: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Documents that each query keeps (probability >= threshold), and how many of those are relevant.

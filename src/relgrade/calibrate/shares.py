@@ -4,39 +4,50 @@ Each query concerned has one probability at which the event starts or ends, so t
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relgrade.calibrate.binomial import n_needed, tail, upper_bound
 from relgrade.calibrate.outcome import Outcome
-from relgrade.calibrate.queries import LabelledQueries
+from relgrade.calibrate.queries import Queries
 from relgrade.records import Promise
 
 KINDS = frozenset({"lost-queries", "false-keeps"})
-METHOD = "Clopper-Pearson bound on a share of queries; thresholds in a fixed sequence"
+METHOD = "Clopper-Pearson bound on a share of queries; the share only rises or only falls with the threshold"
 
 
-def search(queries: LabelledQueries, promise: Promise) -> Outcome:
+def passing(queries: Queries, promise: Promise) -> float | None:
     """The highest threshold for `lost-queries`, the lowest for `false-keeps`, whose bound is at most the target."""
-    is_loss = promise.kind == "lost-queries"
+    best = turning_points(queries, promise)
+    n_allowed = _most_allowed(best.size, promise)
+    if n_allowed is None:
+        return None
+    if promise.kind == "lost-queries":
+        return float(best[n_allowed])
+    return queries.above(float(best[best.size - 1 - n_allowed]))
+
+
+def turning_points(queries: Queries, promise: Promise) -> NDArray[np.float64]:
+    """Of each query concerned, the probability that decides, rising.
+
+    A query is lost when its best relevant document lies below the threshold; one without relevant documents keeps
+    something when its best document does not.
+    """
     has_relevant = queries.n_relevant_of > 0
-    concerned = has_relevant if is_loss else ~has_relevant  # (n_queries,)
-    n = int(concerned.sum())
-    considered = concerned[queries.query] & (queries.is_relevant if is_loss else True)
-    best = np.full(queries.n_queries, -np.inf)
-    np.maximum.at(best, queries.query[considered], queries.probability[considered])
-    # A query is lost when its best relevant document is below the threshold; it keeps something false when its best
-    # document is not. `n_allowed` events pass, one more does not.
-    best = np.sort(best[concerned])  # (n,)
-    n_allowed = _most_allowed(n, promise)
-    threshold = None
-    if n_allowed is not None:
-        threshold = float(best[n_allowed]) if is_loss else _just_above(float(best[n - 1 - n_allowed]), queries)
-    closest, n_events = threshold, n_allowed or 0
-    if threshold is not None:
-        n_events = int((best < threshold).sum() if is_loss else (best >= threshold).sum())
-    elif n:
-        closest = float(best[0]) if is_loss else _just_above(float(best[-1]), queries)
-        n_events = 0 if is_loss or closest is not None else int((best >= 1.0).sum())
+    is_loss = promise.kind == "lost-queries"
+    return np.sort(queries.best_of(relevant_only=is_loss)[has_relevant == is_loss])
+
+
+def search(queries: Queries, promise: Promise) -> Outcome:
+    """`passing` with its evidence, or the threshold without any event among these queries when none passes."""
+    best, is_loss = turning_points(queries, promise), promise.kind == "lost-queries"
+    threshold = passing(queries, promise)
+    closest, n = threshold, best.size
+    if threshold is None and n:
+        closest = float(best[0]) if is_loss else queries.above(float(best[-1]))
         closest = 1.0 if closest is None else closest
+    n_events = 0
+    if closest is not None:
+        n_events = int((best < closest).sum() if is_loss else (best >= closest).sum())
     needed = None
     if threshold is None:
         needed = n_needed(n_events / n if n else 0.0, target=promise.target, delta=promise.delta)
@@ -65,14 +76,6 @@ def _most_allowed(n: int, promise: Promise) -> int | None:
         passes = tail(middle, n, promise.target) <= promise.delta
         low, high = (middle, high) if passes else (low, middle)
     return None if low < 0 else low
-
-
-def _just_above(probability: float, queries: LabelledQueries) -> float | None:
-    """Midway to the next higher probability of any document, so that rounding turns no verdict; None above 1."""
-    higher = queries.probability[queries.probability > probability]
-    top = float(higher.min()) if higher.size else 1.0
-    middle = probability + (top - probability) / 2.0
-    return middle if middle > probability else top if top > probability else None
 
 
 def _statement(promise: Promise) -> str:

@@ -3,162 +3,155 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from relgrade.calibrate.betting import STAKES, growth, log_capital, lower_bound, weigh
+from relgrade.calibrate.betting import growth, log_capital, lower_bound, weigh
 from relgrade.calibrate.outcome import Outcome
-from relgrade.calibrate.queries import LabelledQueries
+from relgrade.calibrate.queries import Queries
 from relgrade.records import Promise
 
 CHOOSING = 0.25  # share of the queries that chooses where the tests of precision start
 MOST_THRESHOLDS = 96  # of the sequence of precision
+METHOD = {
+    "precision": "betting on queries, mixture of fixed stakes; thresholds in a fixed sequence downwards, from a start "
+    "chosen on a part of the queries",
+    "recall": "betting on queries, mixture of fixed stakes; recall only falls as the threshold rises",
+}
 _CHUNK = 8  # thresholds tested at once on the way down
+_NOISE = 0.05  # nats gained on all queries together, below which the growth says nothing
 
 Array = NDArray[np.float64]
 
 
-def search(queries: LabelledQueries, promise: Promise, *, limit: int) -> Outcome:
-    """The lowest threshold that passes for `precision`, the highest for `recall`.
+def passing(queries: Queries, promise: Promise, *, limit: int) -> float | None:
+    """The lowest threshold that passes for `precision`, the highest for `recall`; None when none does.
 
     Args:
-        queries: at least two.
+        queries: in random order, at least two.
         promise: of one of these kinds.
         limit: the most that one query counts, in documents.
     """
-    return (_search_precision if promise.kind == "precision" else _search_recall)(queries, promise, limit)
+    if promise.kind == "precision":
+        choosing, testing = divide(queries)
+        thresholds = sequence(choosing)
+        at = start(choosing, thresholds, promise.target, limit=limit)
+        return _lowest(testing, thresholds[: at + 1], promise, limit)
+    return _highest(queries, promise, limit)
 
 
-def _search_precision(queries: LabelledQueries, promise: Promise, limit: int) -> Outcome:
-    n_choosing = int(np.ceil(CHOOSING * queries.n_queries))
-    choosing, testing = queries.part(0, n_choosing), queries.part(n_choosing, queries.n_queries)
-    thresholds = sequence(choosing)
-    at = start(choosing, thresholds, promise.target, limit=limit)
-    passed = walk(testing, thresholds[: at + 1], promise, limit=limit)
-    shown = thresholds if passed is None else thresholds[passed : passed + 1]
-    found, kept = _kept(testing, shown, limit)
-    bounds = lower_bound(found, kept, delta=promise.delta, limit=limit)
+def search(queries: Queries, promise: Promise, *, limit: int) -> Outcome:
+    """`passing` with its evidence, or what came nearest. Arguments as there."""
+    is_precision = promise.kind == "precision"
+    choosing, testing = divide(queries) if is_precision else (None, queries)
+    threshold = passing(queries, promise, limit=limit)
+    if threshold is not None:
+        shown = np.array([threshold])
+    elif choosing is not None:
+        shown = sequence(choosing)
+    else:
+        shown = queries.relevant_probabilities[:1]  # what keeps every relevant document
+    part, whole = counts_at(testing, shown, promise, limit=limit)
+    bounds = lower_bound(part, whole, delta=promise.delta, limit=limit)
     best = int(bounds.argmax())
     needed = None
-    if passed is None:
-        needed = _n_needed(growth(found, kept, target=promise.target, limit=limit).max(), promise, testing, queries)
-    closest = float(shown[best])
+    if threshold is None:
+        rate = float(growth(part, whole, target=promise.target, limit=limit).max())
+        needed = _n_needed(rate, promise, n_testing=testing.n_queries, n_queries=queries.n_queries)
+    all_part, all_whole = counts_at(queries, shown[best : best + 1], promise, limit=limit)
     return Outcome(
-        threshold=None if passed is None else closest,
-        closest=closest,
+        threshold=threshold,
+        closest=float(shown[best]),
         bound=float(bounds[best]),
-        estimate=_ratio(*_kept(queries, shown[best : best + 1], limit)),
-        method="betting on queries, mixture of fixed stakes; thresholds in a fixed sequence from a start "
-        "chosen on a part of the queries",
-        statement=f"of the documents kept, a share of at least {promise.target:g} is relevant"
-        f"{_weighing(limit, queries)}",
+        estimate=float(all_part.sum() / all_whole.sum()) if all_whole.any() else None,
+        method=METHOD[promise.kind],
+        statement=_statement(promise, queries, limit),
         n_queries_needed=needed,
         counts={
-            "n_queries_choosing": n_choosing,
+            "n_queries_choosing": queries.n_queries - testing.n_queries,
             "n_queries_testing": testing.n_queries,
-            "n_queries_concerned": int((kept[:, best] > 0).sum()),
+            "n_queries_concerned": int((whole[:, best] > 0).sum()),
             "max_per_query": limit,
         },
     )
 
 
-def sequence(choosing: LabelledQueries) -> Array:
+def divide(queries: Queries) -> tuple[Queries, Queries]:
+    """The queries that choose where to start, and those that test."""
+    n_choosing = int(np.ceil(CHOOSING * queries.n_queries))
+    return queries.part(0, n_choosing), queries.part(n_choosing, queries.n_queries)
+
+
+def sequence(choosing: Queries) -> Array:
     """The thresholds to test, rising: probabilities of the relevant documents of the choosing queries, evenly thinned.
 
     Between two of them a threshold only loses by being lower. They do not depend on the target.
     """
-    distinct = np.unique(choosing.probability[choosing.is_relevant])
-    if distinct.size == 0:  # nothing to go by; the whole range is tried
-        distinct = np.unique(choosing.probability)
+    distinct = choosing.relevant_probabilities
+    if distinct.size == 0:  # nothing to go by, and nothing that could pass a start
+        return np.array([1.0])
     if distinct.size > MOST_THRESHOLDS:
         distinct = distinct[np.linspace(0, distinct.size - 1, MOST_THRESHOLDS).astype(np.int64)]
     return distinct
 
 
-def start(choosing: LabelledQueries, thresholds: Array, target: float, *, limit: int) -> int:
+def start(choosing: Queries, thresholds: Array, target: float, *, limit: int) -> int:
     """Where the choosing queries gain most over the target, the highest of equals: position in `thresholds`.
 
     The gain is sum(relevant - target * kept), which a gambler lives on. Its best threshold never falls when the target
-    rises, since a higher threshold keeps less and so loses less by it: whatever p is, the start is monotone.
+    rises: a higher threshold keeps less, so a rise of the target costs it less.
     """
-    found, kept = _kept(choosing, thresholds, limit)
+    kept, found = choosing.kept_at(thresholds)
+    found, kept = weigh(found, kept, limit=limit)
     gain = found.sum(axis=0) - target * kept.sum(axis=0)
     return int(gain.size - 1 - gain[::-1].argmax())
 
 
-def walk(testing: LabelledQueries, thresholds: Array, promise: Promise, *, limit: int) -> int | None:
-    """Test precision from the last threshold downwards; the position of the last that passed, None when none did."""
-    level, passed = np.log(1.0 / promise.delta), None
+def counts_at(queries: Queries, thresholds: Array, promise: Promise, *, limit: int) -> tuple[Array, Array]:
+    """Part and whole of the promised share, weighed, each of shape (n_queries, n_thresholds); thresholds rising."""
+    kept, found = queries.kept_at(thresholds)
+    if promise.kind == "precision":
+        return weigh(found, kept, limit=limit)
+    return weigh(found, np.broadcast_to(queries.n_relevant_of[:, None], found.shape), limit=limit)
+
+
+def _lowest(testing: Queries, thresholds: Array, promise: Promise, limit: int) -> float | None:
+    """Test precision from the last threshold downwards; the last that passed before one failed."""
+    passed = None
     for end in range(thresholds.size, 0, -_CHUNK):
-        first = max(0, end - _CHUNK)
-        found, kept = _kept(testing, thresholds[first:end], limit)
-        capital = log_capital(found, kept, target=promise.target, limit=limit)
-        for position in range(end - 1, first - 1, -1):
-            if capital[position - first] < level:
+        chunk = thresholds[max(0, end - _CHUNK) : end]
+        for threshold, capital in zip(chunk[::-1], _capital(testing, chunk, promise, limit)[::-1], strict=True):
+            if capital < np.log(1.0 / promise.delta):
                 return passed
-            passed = position
+            passed = float(threshold)
     return passed
 
 
-def _search_recall(queries: LabelledQueries, promise: Promise, limit: int) -> Outcome:
-    relevant = queries.n_relevant_of[:, None]  # (n_queries, 1)
-    candidates = np.unique(queries.probability[queries.is_relevant])  # rising; recall only changes at these
-
-    def counts_at(threshold: float) -> tuple[Array, Array]:
-        _, found = queries.kept_at(np.array([threshold]))
-        weight = limit / np.maximum(relevant, limit)
-        return found * weight, relevant * weight
-
-    def has_passed(threshold: float) -> bool:
-        found, whole = counts_at(threshold)
-        return bool(log_capital(found, whole, target=promise.target, limit=limit)[0] >= np.log(1.0 / promise.delta))
-
-    low, high = -1, candidates.size  # the capital falls as the threshold rises: low passes, high does not
+def _highest(queries: Queries, promise: Promise, limit: int) -> float | None:
+    """Recall only changes at relevant documents, and its capital falls as the threshold rises: by halving."""
+    candidates = queries.relevant_probabilities
+    low, high = -1, candidates.size  # low passes, high does not
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if has_passed(float(candidates[middle])) else (low, middle)
-    closest = float(candidates[max(low, 0)])
-    found, whole = counts_at(closest)
-    needed = None
-    if low < 0:
-        needed = _n_needed(growth(found, whole, target=promise.target, limit=limit).max(), promise, queries, queries)
-    return Outcome(
-        threshold=None if low < 0 else closest,
-        closest=closest,
-        bound=float(lower_bound(found, whole, delta=promise.delta, limit=limit)[0]),
-        estimate=_ratio(found, whole),
-        method="betting on queries, mixture of fixed stakes; recall only falls as the threshold rises",
-        statement=f"of the relevant documents, a share of at least {promise.target:g} is kept"
-        f"{_weighing(limit, queries)}",
-        n_queries_needed=needed,
-        counts={
-            "n_queries_choosing": 0,
-            "n_queries_testing": queries.n_queries,
-            "n_queries_concerned": int((relevant > 0).sum()),
-            "max_per_query": limit,
-        },
-    )
+        passes = _capital(queries, candidates[middle : middle + 1], promise, limit)[0] >= np.log(1.0 / promise.delta)
+        low, high = (middle, high) if passes else (low, middle)
+    return None if low < 0 else float(candidates[low])
 
 
-def _kept(queries: LabelledQueries, thresholds: Array, limit: int) -> tuple[Array, Array]:
-    """Relevant documents kept and documents kept, weighed, each of shape (n_queries, n_thresholds)."""
-    kept, found = queries.kept_at(thresholds)
-    return weigh(found, kept, limit=limit)
+def _capital(queries: Queries, thresholds: Array, promise: Promise, limit: int) -> Array:
+    part, whole = counts_at(queries, thresholds, promise, limit=limit)
+    return log_capital(part, whole, target=promise.target, limit=limit)
 
 
-def _ratio(part: Array, whole: Array) -> float | None:
-    total = float(whole.sum())
-    return float(part.sum()) / total if total else None
-
-
-def _n_needed(rate: float, promise: Promise, testing: LabelledQueries, queries: LabelledQueries) -> int | None:
+def _n_needed(rate: float, promise: Promise, *, n_testing: int, n_queries: int) -> int | None:
     """Queries after which a capital growing at `rate` per tested query is 1 / delta, as far as one can tell now."""
-    # A rate seen on few queries is the best of many and flatters; below this it is noise.
-    if not rate * testing.n_queries > 0.05:
+    if not rate * n_testing > _NOISE:
         return None
-    mixture = np.log(len(STAKES))  # what it costs not to know the best stake
-    needed = (np.log(1.0 / promise.delta) + mixture / 2.0) / rate * queries.n_queries / testing.n_queries
-    return int(np.ceil(max(needed, queries.n_queries + 1)))
+    lost = 1.0  # nats: about what it costs not to know the best stake
+    needed = (np.log(1.0 / promise.delta) + lost) / rate * n_queries / n_testing
+    return int(np.ceil(max(needed, n_queries + 1)))
 
 
-def _weighing(limit: int, queries: LabelledQueries) -> str:
+def _statement(promise: Promise, queries: Queries, limit: int) -> str:
+    words = {"precision": "of the documents kept, {} is relevant", "recall": "of the relevant documents, {} is kept"}
+    text = words[promise.kind].format(f"a share of at least {promise.target:g}")
     if limit >= queries.longest:
-        return f"; every document counts the same, for queries of at most {limit} documents"
-    return f"; a query counts for at most {limit} document{'s' if limit > 1 else ''}, in the same share"
+        return f"{text}; every document counts the same, and no query has more than {limit} documents"
+    return f"{text}; a query counts for at most {limit} document{'s' if limit > 1 else ''}, in its own share"
