@@ -29,7 +29,10 @@ class LazyCommand:
 COMMANDS: dict[str, LazyCommand] = {
     "audit": LazyCommand("relgrade.cli.audit:audit", "Hold a teacher's labels against people."),
     "bundle": LazyCommand("relgrade.cli.bundle:bundle", "Look into a bundle and check that it grades as it should."),
-    "calibrate": LazyCommand("relgrade.cli.steps:calibrate", "Fit the probability and choose a threshold."),
+    "calibrate": LazyCommand("relgrade.cli.calibrate:calibrate", "Fit the probability and find thresholds that hold."),
+    "candidates": LazyCommand(
+        "relgrade.cli.candidates:candidates", "Find documents for queries, as pairs to label.", extra="candidates"
+    ),
     "evaluate": LazyCommand("relgrade.cli.evaluate:evaluate", "Measure a grader on labelled pairs, with intervals."),
     "export": LazyCommand("relgrade.cli.export:export", "Write the ONNX graphs of a trained student.", extra="train"),
     "fit": LazyCommand("relgrade.cli.steps:fit", "Train a student on pairs.", extra="train"),

@@ -5,7 +5,7 @@ is, or JSON: `3` is a number, `"3"` the text, `null` a null, an empty cell no va
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,19 @@ _JSON_STARTS = frozenset('{["-0123456789tfn \t\r\n')  # what the first character
 _INVALID_BYTE = range(0xDC80, 0xDD00)  # how `surrogateescape` marks a byte that is not UTF-8
 
 
-def read_delimited_rows(path: Path, *, delimiter: str) -> Iterator[Row | InvalidData]:
+def read_delimited_rows(
+    path: Path, *, delimiter: str, required: str | None = "query", text_names: Set[str] = frozenset()
+) -> Iterator[Row | InvalidData]:
     """The rows below the header; one that cannot be read comes as the error that says why.
 
     Args:
         path: `.gz` is unpacked.
         delimiter: one character.
+        required: a column that the header must have; pairs have `query`, None asks for none.
+        text_names: more columns whose cells are text as it is, never JSON.
 
     Raises:
-        InvalidData: no header, or one without `query`; or the file as a whole cannot be read.
+        InvalidData: no header, or one without the required column; or the file as a whole cannot be read.
     """
     # The process-wide limit of 128 KB a cell is below the documents that must be readable; raising it harms nobody.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
@@ -36,9 +40,9 @@ def read_delimited_rows(path: Path, *, delimiter: str) -> Iterator[Row | Invalid
         header = next(reader, [])
     except csv.Error as error:
         raise InvalidData(f"not a header: {error}", path=path, line=1) from error
-    _check_header(header, path)
+    _check_header(header, path, required)
     kept_empty = {"query", *_first_column(header, DOCUMENT_NAMES)}  # an empty text is a value there
-    texts = {*kept_empty, "title", "split", "source"}
+    texts = {*kept_empty, *text_names, "title", "split", "source"}
     texts.update(_first_column(header, QUERY_ID_NAMES), _first_column(header, DOC_ID_NAMES))
     while True:
         line = reader.line_num + 1  # where the next record starts; it may span lines
@@ -93,13 +97,13 @@ class _LineBuffer:
             raise InvalidInput(f"a field has a name that UTF-8 cannot hold: {error}") from error
 
 
-def _check_header(header: Iterable[str], path: Path) -> None:
+def _check_header(header: Iterable[str], path: Path, required: str | None) -> None:
     names = list(header)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InvalidData(f"two columns have one name: {', '.join(repeated)}", path=path, line=1)
-    if "query" not in names:
-        raise InvalidData(f"a header with `query` was expected, got {', '.join(names)[:200]!r}", path=path, line=1)
+    if required is not None and required not in names:
+        raise InvalidData(f"a header with `{required}` was expected, got {', '.join(names)[:200]!r}", path=path, line=1)
 
 
 def _problem(cells: Sequence[str], header: Sequence[str]) -> str | None:

@@ -24,18 +24,22 @@ _BATCH_ROWS = 2048  # keeps one batch of long documents to some MB
 _INT64 = range(-(2**63), 2**63)
 
 
-def read_parquet_rows(path: Path) -> Iterator[Row]:
+def read_parquet_rows(path: Path, *, required: str | None = "query") -> Iterator[Row]:
     """The rows, numbered from 1. Values that JSON does not know, such as dates, become their text.
 
+    Args:
+        path: the file.
+        required: a column that it must have; pairs have `query`, None asks for none.
+
     Raises:
-        InvalidData: not a parquet file, damaged, or without a column `query`.
+        InvalidData: not a parquet file, damaged, or without the required column.
     """
     number = 0
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            if "query" not in schema.names:
-                raise InvalidData(f"no column `query`; found: {', '.join(schema.names)[:200]}", path=path)
+            if required is not None and required not in schema.names:
+                raise InvalidData(f"no column `{required}`; found: {', '.join(schema.names)[:200]}", path=path)
             is_json = {field.name: (field.metadata or {}).get(b"relgrade") == b"json" for field in schema}
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 for row in batch.to_pylist():

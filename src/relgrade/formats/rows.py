@@ -51,9 +51,9 @@ def pair_from_row(row: Mapping[str, Any], *, source: str | None = None) -> Pair:
     if name is None:
         raise InvalidInput(f"no `document` (or text, passage, contents); the row has {_names(row)}")
     opened = _open_document(rest, name)
-    document = _with_title(opened.text, opened.title)
-    query_id = _take_id(rest, QUERY_ID_NAMES) or f"q-{_digest(query)}"
-    doc_id = _take_id(rest, DOC_ID_NAMES) or opened.id or f"d-{_digest(document)}"
+    document = with_title(opened.text, opened.title)
+    query_id = _take_id(rest, QUERY_ID_NAMES) or query_id_of(query)
+    doc_id = _take_id(rest, DOC_ID_NAMES) or opened.id or document_id_of(document)
     own_source = _take_name(rest, "source")
     return Pair(
         query_id=query_id,
@@ -129,6 +129,16 @@ def parse_score(text: str) -> float:
     return score
 
 
+def query_id_of(query: str) -> str:
+    """The id of a query that has none: a hash of its text."""
+    return f"q-{_digest(query)}"
+
+
+def document_id_of(document: str) -> str:
+    """The id of a document that has none: a hash of its text."""
+    return f"d-{_digest(document)}"
+
+
 def _open_document(rest: dict[str, Any], name: str) -> Document:
     """Take text, title and id of the document out of what is left of a row."""
     body = rest.pop(name)
@@ -147,7 +157,8 @@ def _open_document(rest: dict[str, Any], name: str) -> Document:
     return Document(clean_text(body), title=title, id=own_id)
 
 
-def _with_title(text: str, title: str | None) -> str:
+def with_title(text: str, title: str | None) -> str:
+    """The text with a known title as its first line, unless it begins with it already."""
     title = " ".join(clean_text(title or "").split())
     first_line = " ".join(text.partition("\n")[0].split())
     if not title or first_line in (title, f"title: {title}"):
