@@ -29,6 +29,8 @@ HOMES = {
     "sklearn": {"calibrate", "evaluate"},
     "bm25s": {"candidates", "evaluate"},
     "bs4": {"candidates"},
+    "jinja2": {"evaluate"},
+    "matplotlib": {"evaluate"},
     "chromadb": {"candidates"},
     "faiss": {"candidates"},
     "psycopg": {"candidates"},

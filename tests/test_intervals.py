@@ -9,7 +9,7 @@ from relgrade import metrics
 from relgrade.errors import InvalidInput
 from relgrade.evaluate import Estimate, compare_scores, evaluate_scores
 from relgrade.evaluate.intervals import draw_queries, estimate, percentile_interval, ranking_draws, ratio_draws
-from relgrade.evaluate.report import average_precision_draws
+from relgrade.evaluate.evaluation import average_precision_draws
 from relgrade.probability import sigmoid
 
 
@@ -119,7 +119,8 @@ def test_a_pair_on_the_threshold_is_kept():
 
 def test_what_is_undefined_is_none_and_never_nan():
     result = evaluate_scores([0.2, 0.1], [0, 0], ["a", "b"], threshold=0.5)
-    assert result.average_precision == Estimate(None, None, None, 2, 2)
+    reason = "average precision is undefined: nothing is relevant"
+    assert result.average_precision == Estimate(None, None, None, 2, 2, reason)
     assert (result.recall.value, result.precision.value, result.brier) == (None, None, None)
     assert result.false_keep.value == 0.0
     json.dumps(result.to_json(), allow_nan=False)

@@ -45,6 +45,12 @@ def f1(is_kept: Bools, labels: Bools) -> float:
     return _share(2 * int((kept & relevant).sum()), n_marked, "F1", "nothing is kept and nothing is relevant")
 
 
+def accuracy(is_kept: Bools, labels: Bools) -> float:
+    """Share of the verdicts that are right. Saying no to everything reaches the share of irrelevant pairs."""
+    kept, relevant = _flags(is_kept=is_kept, labels=labels)
+    return float((kept == relevant).mean())
+
+
 def mcc(is_kept: Bools, labels: Bools) -> float:
     """Matthews correlation in [-1, 1] (Matthews 1975). Undefined when verdicts or labels are all the same."""
     kept, relevant = _flags(is_kept=is_kept, labels=labels)

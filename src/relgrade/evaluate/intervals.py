@@ -28,8 +28,9 @@ class Estimate:
     value: float | None  # on all the pairs; None when the measure is undefined on them
     low: float | None  # None when fewer than 95 % of the draws had a value, or fewer than two queries stand behind it
     high: float | None
-    n_queries: int  # queries the measure rests on
+    n_queries: int  # queries the measure rests on; blocks where rows carry no query ids
     n_pairs: int  # pairs of those queries
+    reason: str | None = None  # why the value, or else the interval, is missing; None when both are there
 
     @property
     def half_width(self) -> float | None:
@@ -75,11 +76,17 @@ def percentile_interval(draws: NDArray[np.float64], *, level: float = LEVEL) -> 
     return PercentileInterval(float(low), float(high))
 
 
-def estimate(value: float | None, draws: NDArray[np.float64], *, n_queries: int, n_pairs: int) -> Estimate:
-    """Join a value with the interval of its draws."""
-    interval = percentile_interval(draws) if value is not None and n_queries > 1 else None
+def estimate(
+    value: float | None, draws: NDArray[np.float64], *, n_queries: int, n_pairs: int, reason: str | None = None
+) -> Estimate:
+    """Join a value with the interval of its draws; `reason` says why there is no value, where there is none."""
+    if value is None:
+        return Estimate(None, None, None, n_queries, n_pairs, reason or "it has no value on these pairs")
+    if n_queries < 2:
+        return Estimate(value, None, None, n_queries, n_pairs, "no interval: one query is nothing to draw from")
+    interval = percentile_interval(draws)
     if interval is None:
-        return Estimate(value, None, None, n_queries, n_pairs)
+        return Estimate(value, None, None, n_queries, n_pairs, "no interval: it has no value in too many of the draws")
     return Estimate(value, interval.low, interval.high, n_queries, n_pairs)
 
 

@@ -1,241 +1,277 @@
-"""Every measure of a grader on one collection, with intervals. Takes a finished threshold and never chooses one."""
+"""The whole report: every measure of a grader beside its baselines, and what to look at. Plain data; nothing is drawn.
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+`Report.to_json` is the file `report.json`, held to `report.schema.json`; the page is made from it alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from relgrade import metrics
-from relgrade.errors import InvalidInput, UndefinedMeasure
-from relgrade.evaluate.intervals import Estimate, draw_queries, estimate, ranking_draws, ratio_draws
+from relgrade.errors import InvalidInput
+from relgrade.evaluate.confidence import Reliability, rows_reliability
+from relgrade.evaluate.curve import ThresholdCurve, rows_curve
+from relgrade.evaluate.evaluation import Evaluation, compare_scores
+from relgrade.evaluate.flips import Flips, compare_verdicts
+from relgrade.evaluate.intervals import LEVEL, Estimate
+from relgrade.evaluate.judgements import Contender, Judgements
+from relgrade.evaluate.mistakes import worst_mistakes
+from relgrade.evaluate.rows import check_probabilities
+from relgrade.evaluate.slices import Slices, evaluate_slices
+from relgrade.evaluate.twins import ListScore, TwinLists, compare_twins
+from relgrade.evaluate.wording import notes_on, summary_sentences
 
-N_BINS = 15
-
-Values = NDArray[Any] | Sequence[float]
-Ids = NDArray[Any] | Sequence[str]
-Floats = NDArray[np.float64]
+SCHEMA_VERSION = 1
+EXCERPT_CHARACTERS = 700  # of a document, in the list of mistakes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What a grader reached on one collection; a pair is kept when its probability (else score) >= threshold."""
+class ReportSettings:
+    """How a report is made."""
 
-    threshold: float
-    n_queries: int
-    n_pairs: int
-    n_relevant: int
-    n_unanswerable: int  # queries
-    n_draws: int
-    seed: int
-    average_precision: Estimate
-    auroc: Estimate
-    precision: Estimate
-    recall: Estimate
-    f1: Estimate
-    best_f1: Estimate  # threshold chosen on these very pairs: information, not a result
-    losing_all: Estimate  # of queries with a relevant document, the share that keeps none
-    false_keep: Estimate  # of unanswerable queries, the share that keeps anything
-    brier: Estimate | None  # None without probabilities, as the next two
-    calibration_error: Estimate | None  # equal-mass bins
-    log_loss: Estimate | None
+    by: tuple[str, ...] = ()  # fields of the judgements to slice by
+    n_draws: int = 1000  # of the bootstrap
+    seed: int = 0
+    n_mistakes: int = 10  # of each kind
+    list_score: ListScore | None = None  # of the grader, for the twin lists; None takes the top score
+    list_score_name: str = "top score"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One contender, measured."""
+
+    name: str
+    kind: str
+    note: str
+    evaluation: Evaluation
+    twins: TwinLists | None  # None without query ids or scores
+    ap_difference: Estimate | None  # average precision of the grader minus this one's, paired; None for the grader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """One wrong verdict."""
+
+    row: int  # from 0
+    score: float
+    probability: float | None
+    query_id: str | None
+    doc_id: str | None
+    query: str | None
+    document: str | None  # the first `EXCERPT_CHARACTERS` characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What `relgrade evaluate` found out."""
+
+    about: Mapping[str, Any]  # names of grader and data, versions; plain JSON
+    data: Mapping[str, Any]
+    method: Mapping[str, Any]
+    summary: tuple[str, ...]  # sentences, the most important first
+    contenders: tuple[Measured, ...]  # the grader first
+    reliability: Reliability | None
+    curve: ThresholdCurve | None
+    slices: tuple[Slices, ...]
+    against_name: str | None
+    against: Flips | None
+    false_keeps: tuple[Mistake, ...]
+    false_drops: tuple[Mistake, ...]
+    notes: tuple[str, ...] = field(default=())  # what the reader must know before believing a number
+
+    @property
+    def grader(self) -> Measured:
+        """The one the report is about."""
+        return self.contenders[0]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; an estimate is a mapping of value, low, high, n_queries and n_pairs."""
-        return asdict(self)
+        """Plain JSON: numbers that do not exist are null, never NaN."""
+        plain = asdict(self)
+        slices = [
+            {"field": each.field, "members": [{"value": name, **asdict(found)} for name, found in each.members.items()]}
+            for each in self.slices
+        ]
+        reliability = plain["reliability"]
+        if self.reliability is not None:
+            reliability["is_within_noise"] = self.reliability.is_within_noise
+        against = None
+        if self.against is not None:
+            counts = {"n_mended": self.against.n_mended, "n_broken": self.against.n_broken}
+            against = {"name": self.against_name, **plain["against"], **counts}
+        del plain["against_name"], plain["false_keeps"], plain["false_drops"]
+        mistakes = {name: [asdict(each) for each in getattr(self, name)] for name in ("false_keeps", "false_drops")}
+        plain |= {"slices": slices, "against": against, "mistakes": mistakes, "reliability": reliability}
+        lists: dict[str, Any] = _with_lists({"schema_version": SCHEMA_VERSION, "kind": "relgrade-evaluation", **plain})
+        return lists
 
 
-def evaluate_scores(
-    scores: Values,
-    labels: Values,
-    query_ids: Ids,
+def build_report(
+    judgements: Judgements,
+    contenders: Sequence[Contender],
     *,
-    threshold: float,
-    probabilities: Values | None = None,
-    is_answerable: NDArray[Any] | Sequence[bool] | None = None,
-    n_draws: int = 1000,
-    seed: int = 0,
-) -> Evaluation:
-    """Measure verdicts, ranking and confidence, with 95 % intervals from drawing queries.
+    against: Contender | None = None,
+    about: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
+    settings: ReportSettings | None = None,
+) -> Report:
+    """Measure everything.
 
     Args:
-        scores: finite, larger is more relevant, shape (n_pairs,).
-        labels: 0 or 1, shape (n_pairs,).
-        query_ids: shape (n_pairs,).
-        threshold: chosen on other queries; a pair is kept at or above it.
-        probabilities: calibrated P(relevant), shape (n_pairs,); the threshold then cuts these, else the scores.
-        is_answerable: of the pair's query, shape (n_pairs,); None: a query without a relevant pair is unanswerable.
-        n_draws: of the bootstrap.
-        seed: of the bootstrap.
+        judgements: the labelled rows.
+        contenders: the grader, then its baselines; what each says about every row.
+        against: an earlier grader whose verdicts are compared with the grader's; None: none.
+        about: plain JSON that the report carries: `subject`, `data`, `relgrade_version` and the like.
+        notes: sentences of the caller, put before those found here.
+        settings: how; None takes the defaults.
 
     Raises:
-        InvalidInput: shapes differ, a number is not finite, a label is neither 0 nor 1, a probability is outside
-            [0, 1], or a query is answerable in one pair and not in another, or unanswerable with a relevant pair.
+        InvalidInput: no contender, two of one name, a column that does not fit the rows, a probability outside
+            [0, 1], a score that is not finite, or `against` without verdicts on both sides.
     """
-    score = np.asarray(scores, dtype=np.float64)
-    probability = None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
-    data = _Data.check(score, labels, query_ids, is_answerable)
-    if probability is not None and probability.shape != score.shape:
-        raise InvalidInput(f"probabilities must have shape {score.shape}, got {probability.shape}")
-    if not np.isfinite(threshold):
-        raise InvalidInput(f"threshold must be finite, got {threshold}")
-    counts = draw_queries(data.n_queries, n_draws=n_draws, seed=seed)
-    ranking = ranking_draws(counts, score, data.relevant, data.query)
-    verdicts = _verdicts(data, (score if probability is None else probability) >= threshold, counts)
-    confidence = {} if probability is None else _confidence(data, probability, counts)
-    return Evaluation(
-        threshold=float(threshold),
-        n_queries=data.n_queries,
-        n_pairs=data.query.size,
-        n_relevant=int(data.relevant.sum()),
-        n_unanswerable=int((~data.is_answerable).sum()),
-        n_draws=n_draws,
-        seed=seed,
-        average_precision=data.estimate(_defined(metrics.average_precision, score, data), ranking.average_precision),
-        auroc=data.estimate(_defined(metrics.auroc, score, data), ranking.auroc),
-        precision=verdicts["precision"],
-        recall=verdicts["recall"],
-        f1=verdicts["f1"],
-        best_f1=data.estimate(_defined(metrics.best_f1, score, data), ranking.best_f1),
-        losing_all=verdicts["losing_all"],
-        false_keep=verdicts["false_keep"],
-        brier=confidence.get("brier"),
-        calibration_error=confidence.get("calibration_error"),
-        log_loss=confidence.get("log_loss"),
+    chosen = settings or ReportSettings()
+    names = [each.name for each in contenders]
+    if not names or len(set(names)) < len(names):
+        raise InvalidInput(f"a report needs a grader and baselines of different names, got {names}")
+    grader, rows = contenders[0], judgements.rows
+    measured = tuple(_measure(each, judgements, grader, chosen) for each in contenders)
+    probabilities = None if grader.probabilities is None else check_probabilities(grader.probabilities, rows)
+    false_keeps, false_drops = _mistakes(grader, judgements, chosen.n_mistakes)
+    reliability = (
+        None
+        if probabilities is None
+        else rows_reliability(rows, probabilities, n_draws=chosen.n_draws, seed=chosen.seed)
+    )
+    return Report(
+        about=dict(about or {}),
+        data=_describe(judgements),
+        method=_method(judgements, chosen),
+        summary=tuple(summary_sentences(measured[0].evaluation, measured[1:], reliability)),
+        contenders=measured,
+        reliability=reliability,
+        curve=None if probabilities is None else rows_curve(rows, probabilities),
+        slices=tuple(_slice(name, grader, judgements, chosen) for name in chosen.by),
+        against_name=None if against is None else against.name,
+        against=None if against is None else _compare(grader, against, judgements, chosen),
+        false_keeps=false_keeps,
+        false_drops=false_drops,
+        notes=(*notes, *notes_on(rows, grader.ranking)),
     )
 
 
-def compare_scores(
-    scores: Values, other_scores: Values, labels: Values, query_ids: Ids, *, n_draws: int = 1000, seed: int = 0
-) -> Estimate:
-    """Average precision of `scores` minus that of `other_scores` on the same pairs, both measured on the same draws.
-
-    Args:
-        scores: shape (n_pairs,).
-        other_scores: shape (n_pairs,).
-        labels: 0 or 1, shape (n_pairs,).
-        query_ids: shape (n_pairs,).
-        n_draws: of the bootstrap.
-        seed: of the bootstrap.
-
-    Returns:
-        value None when nothing is relevant.
-    """
-    first, second = np.asarray(scores, dtype=np.float64), np.asarray(other_scores, dtype=np.float64)
-    data = _Data.check(first, labels, query_ids, None)
-    _Data.check(second, labels, query_ids, None)
-    counts = draw_queries(data.n_queries, n_draws=n_draws, seed=seed)
-    draws = [ranking_draws(counts, each, data.relevant, data.query).average_precision for each in (first, second)]
-    values = [_defined(metrics.average_precision, each, data) for each in (first, second)]
-    difference = None if values[0] is None or values[1] is None else values[0] - values[1]
-    return data.estimate(difference, draws[0] - draws[1])
+def _measure(each: Contender, judgements: Judgements, grader: Contender, settings: ReportSettings) -> Measured:
+    draws = {"n_draws": settings.n_draws, "seed": settings.seed}
+    evaluation = each.evaluate(judgements, **draws)
+    twins = difference = None
+    if judgements.query_ids is not None and each.ranking is not None:
+        is_grader = each is grader
+        twins = compare_twins(
+            each.ranking,
+            judgements.labels,
+            judgements.query_ids,
+            is_kept=each.is_kept,
+            list_score=settings.list_score if is_grader else None,
+            scored_by=settings.list_score_name if is_grader else "top score",
+            **draws,
+        )
+        if not is_grader and grader.ranking is not None:
+            difference = compare_scores(grader.ranking, each.ranking, judgements.labels, judgements.query_ids, **draws)
+    return Measured(
+        name=each.name, kind=each.kind, note=each.note, evaluation=evaluation, twins=twins, ap_difference=difference
+    )
 
 
-def average_precision_draws(
-    scores: Values, labels: Values, query_ids: Ids, *, n_draws: int = 1000, seed: int = 0
-) -> Floats:
-    """Average precision of each draw of the queries, shape (n_draws,), for means over collections.
+def _slice(name: str, grader: Contender, judgements: Judgements, settings: ReportSettings) -> Slices:
+    if name not in judgements.fields or judgements.query_ids is None:
+        known = ", ".join(sorted(judgements.fields)) or "none"
+        raise InvalidInput(f"the rows have no field {name!r} to slice by; they have: {known}")
+    if grader.ranking is None:
+        raise InvalidInput("slices need scores or probabilities, and these rows have verdicts alone")
+    return evaluate_slices(
+        name,
+        judgements.fields[name],
+        scores=grader.ranking,
+        labels=judgements.labels,
+        query_ids=judgements.query_ids,
+        threshold=grader.threshold,
+        probabilities=grader.probabilities,
+        is_kept=grader.is_kept,
+        grades=judgements.grades,
+        n_draws=settings.n_draws,
+        seed=settings.seed,
+    )
 
-    The same queries and seed give the same draws whatever the scores. NaN, as nowhere else, marks a draw without a
-    relevant pair.
-    """
-    score = np.asarray(scores, dtype=np.float64)
-    data = _Data.check(score, labels, query_ids, None)
-    counts = draw_queries(data.n_queries, n_draws=n_draws, seed=seed)
-    return ranking_draws(counts, score, data.relevant, data.query).average_precision
+
+def _compare(grader: Contender, other: Contender, judgements: Judgements, settings: ReportSettings) -> Flips:
+    if grader.is_kept is None or other.is_kept is None or judgements.query_ids is None:
+        raise InvalidInput("comparing two graders needs verdicts of both and query ids")
+    return compare_verdicts(
+        grader.is_kept,
+        other.is_kept,
+        judgements.labels,
+        judgements.query_ids,
+        scores=grader.ranking,
+        other_scores=other.ranking,
+        n_draws=settings.n_draws,
+        seed=settings.seed,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The checked labels of a collection."""
+def _mistakes(grader: Contender, judgements: Judgements, limit: int) -> tuple[tuple[Mistake, ...], tuple[Mistake, ...]]:
+    scores, is_kept = grader.ranking, grader.is_kept
+    if scores is None or is_kept is None or judgements.query_ids is None:
+        return (), ()
 
-    relevant: NDArray[np.bool_]  # (n_pairs,)
-    query: NDArray[np.int64]  # (n_pairs,) index of the query
-    is_answerable: NDArray[np.bool_]  # (n_queries,)
-    n_relevant: Floats  # (n_queries,) pairs
-
-    @property
-    def n_queries(self) -> int:
-        return self.is_answerable.size
-
-    def sums(self, values: NDArray[Any]) -> Floats:
-        """Sum of the values over each query's pairs, shape (n_queries,)."""
-        return np.bincount(self.query, weights=values, minlength=self.n_queries).astype(np.float64)
-
-    def estimate(self, value: float | None, draws: Floats) -> Estimate:
-        """An estimate that rests on every query."""
-        return estimate(value, draws, n_queries=self.n_queries, n_pairs=self.query.size)
-
-    def ratio(self, counts: Floats, part: Floats, whole: Floats, *, of: NDArray[np.bool_] | None = None) -> Estimate:
-        """sum(part) / sum(whole), each given per query; `of` marks the queries it rests on, None all."""
-        total = float(whole.sum())
-        rests_on = np.ones(self.n_queries, dtype=bool) if of is None else of
-        return estimate(
-            float(part.sum()) / total if total > 0 else None,
-            ratio_draws(counts, part, whole),
-            n_queries=int(rests_on.sum()),
-            n_pairs=int(rests_on[self.query].sum()),
+    def mistake(row: int) -> Mistake:
+        columns = {"query_id": judgements.query_ids, "doc_id": judgements.doc_ids}
+        texts = {"query": judgements.queries, "document": judgements.documents}
+        return Mistake(
+            row=row,
+            score=float(scores[row]),
+            probability=None if grader.probabilities is None else float(grader.probabilities[row]),
+            **{name: None if column is None else str(column[row]) for name, column in columns.items()},
+            **{name: None if column is None else _excerpt(column[row]) for name, column in texts.items()},
         )
 
-    @classmethod
-    def check(cls, scores: Floats, labels: Values, query_ids: Ids, is_answerable: Any) -> "_Data":
-        label, ids = np.asarray(labels, dtype=np.float64), np.asarray(query_ids)
-        if scores.ndim != 1 or scores.size == 0 or not scores.shape == label.shape == ids.shape:
-            raise InvalidInput(
-                f"need scores, labels and query_ids of shape (n_pairs,), got {scores.shape}, {label.shape}, {ids.shape}"
-            )
-        if not np.isfinite(scores).all():
-            raise InvalidInput("a score is NaN or infinite; a pair without a verdict must be left out and reported")
-        if not ((label == 0.0) | (label == 1.0)).all():
-            raise InvalidInput("labels must be 0 or 1")
-        query = np.unique(ids, return_inverse=True)[1]
-        n_relevant = np.bincount(query, weights=label).astype(np.float64)
-        if is_answerable is None:
-            return cls(label.astype(bool), query, n_relevant > 0, n_relevant)
-        flags = np.asarray(is_answerable, dtype=np.float64)
-        if flags.shape != scores.shape:
-            raise InvalidInput(f"is_answerable must have shape {scores.shape}, got {flags.shape}")
-        share = np.bincount(query, weights=flags) / np.bincount(query)
-        if ((share != 0.0) & (share != 1.0)).any():
-            raise InvalidInput("a query is marked answerable in one pair and unanswerable in another")
-        if ((share == 0.0) & (n_relevant > 0)).any():
-            raise InvalidInput("a query is marked unanswerable and has a relevant pair")
-        return cls(label.astype(bool), query, share == 1.0, n_relevant)
+    worst = worst_mistakes(scores, is_kept, judgements.labels, judgements.query_ids, limit=limit)
+    return tuple(map(mistake, worst.false_keeps)), tuple(map(mistake, worst.false_drops))
 
 
-def _verdicts(data: _Data, is_kept: NDArray[np.bool_], counts: Floats) -> dict[str, Estimate]:
-    n_kept, n_found = data.sums(is_kept), data.sums(is_kept & data.relevant)
-    has_relevant, is_open = data.n_relevant > 0, ~data.is_answerable
-    is_lost, is_false_keep = has_relevant & (n_found == 0), is_open & (n_kept > 0)
+def _excerpt(text: str) -> str:
+    return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS].rstrip() + " …"
+
+
+def _describe(judgements: Judgements) -> dict[str, Any]:
+    rows = judgements.rows
+    is_by_query = rows.is_by_query
     return {
-        "precision": data.ratio(counts, n_found, n_kept),
-        "recall": data.ratio(counts, n_found, data.n_relevant, of=has_relevant),
-        "f1": data.ratio(counts, 2.0 * n_found, n_kept + data.n_relevant),
-        "losing_all": data.ratio(counts, is_lost.astype(float), has_relevant.astype(float), of=has_relevant),
-        "false_keep": data.ratio(counts, is_false_keep.astype(float), is_open.astype(float), of=is_open),
+        "n_pairs": rows.n_pairs,
+        "n_relevant": int(rows.relevant.sum()),
+        "base_rate": float(rows.relevant.mean()),
+        "n_queries": rows.n_queries if is_by_query else None,
+        "n_unanswerable": int((~rows.is_answerable).sum()) if is_by_query else None,
+        "median_list_length": float(np.median(rows.sums(np.ones(rows.n_pairs)))) if is_by_query else None,
     }
 
 
-def _confidence(data: _Data, probability: Floats, counts: Floats) -> dict[str, Estimate]:
-    label = data.relevant.astype(np.float64)
-    error = metrics.expected_calibration_error(probability, label, n_bins=N_BINS)
-    # The bins stay those of all pairs: re-cutting them for each draw costs a sort and changes next to nothing.
-    cell = data.query * N_BINS + metrics.equal_mass_bins(probability, n_bins=N_BINS)
-    gaps = np.bincount(cell, weights=probability - label, minlength=data.n_queries * N_BINS)
-    n_pairs = data.sums(np.ones(label.size))
-    error_draws = np.abs(counts @ gaps.reshape(data.n_queries, N_BINS)).sum(axis=1) / (counts @ n_pairs)
-    clipped = np.clip(probability, metrics.LOG_LOSS_FLOOR, 1.0 - metrics.LOG_LOSS_FLOOR)
-    losses = -np.where(data.relevant, np.log(clipped), np.log1p(-clipped))
+def _method(judgements: Judgements, settings: ReportSettings) -> dict[str, Any]:
+    rows = judgements.rows
     return {
-        "brier": data.ratio(counts, data.sums((probability - label) ** 2), n_pairs),
-        "calibration_error": data.estimate(error, error_draws),
-        "log_loss": data.ratio(counts, data.sums(losses), n_pairs),
+        "interval": "percentile bootstrap",
+        "level": LEVEL,
+        "n_draws": settings.n_draws,
+        "seed": settings.seed,
+        "unit": "query" if rows.is_by_query else "block of rows",
+        "n_units": rows.n_queries,
+        "block_length": None if rows.is_by_query else judgements.unit_length,
     }
 
 
-def _defined(measure: Callable[[Any, Any], float], scores: Floats, data: _Data) -> float | None:
-    try:
-        return measure(scores, data.relevant)
-    except UndefinedMeasure:
-        return None
+def _with_lists(value: Any) -> Any:
+    """Tuples as lists, so that the mapping equals what is read back from the file."""
+    if isinstance(value, Mapping):
+        return {str(key): _with_lists(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_lists(item) for item in value]
+    return value
