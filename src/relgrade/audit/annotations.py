@@ -139,7 +139,7 @@ class AnnotationLog:
             seconds: the person took.
 
         Raises:
-            OutputError: the disk is full or gone; the action is not done.
+            OutputError: the disk is full or gone; the action is not counted until the file is opened again, if at all.
         """
         row: dict[str, Any] = {"id": self._journal.rows, "at": datetime.now(UTC).isoformat(timespec="seconds")}
         row |= {"annotator": annotator, "action": action}

@@ -22,8 +22,8 @@ class TeacherAgreement:
     teacher_only: float
     people_only: float
     neither: float
-    counts: tuple[int, int, int, int]  # judged pairs behind the four, unweighted
-    n_ties: int  # judged pairs left out: as many people for as against
+    counts: tuple[float, float, float, float]  # judged pairs behind the four, unweighted; a tie is half a pair twice
+    n_ties: int  # judged pairs with as many people for as against
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,9 @@ class StudentQuality:
 class Suspects:
     """Labels most likely wrong; `relgrade audit relabel` writes the queue."""
 
-    n_likely_wrong: int  # by confident learning
+    n_likely_wrong: int  # by confident learning: far too many where the student is weak
+    auroc: float  # of the student against the teacher's labels: how much its word is worth
+    errors_in_top_fifth: float | None  # share of the errors people found that lie in the most suspicious fifth
     evidence: str
 
 

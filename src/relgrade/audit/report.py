@@ -32,9 +32,10 @@ from relgrade.audit.findings import (
 from relgrade.audit.judged import Judged, join_answers
 from relgrade.audit.ppi import Audited, CorrectedShare, share_found, share_relevant
 from relgrade.audit.sampling import BIN_EDGES, N_BINS, probability_bins
-from relgrade.audit.suspects import Suspicion, suspect_labels
+from relgrade.audit.suspects import suspect_labels
 from relgrade.audit.verdict import decide
 from relgrade.errors import InvalidInput, UndefinedMeasure
+from relgrade.metrics import auroc
 from relgrade.records import Pair
 
 N_GRADES = 4
@@ -81,7 +82,6 @@ def audit_labels(
     teacher = _teacher(pairs, label, query, judged, seed)
     people, prevalence = _people(judged, query, seed), share_relevant(audited)
     quality = None if student is None else _student(audited, student)
-    suspicion = _suspicion(pairs, student, seed)
     return AuditReport(
         n_pairs=len(pairs),
         n_queries=int(query.max()) + 1,
@@ -99,7 +99,7 @@ def audit_labels(
         people=people,
         self_consistency=_self_consistency(pairs),
         student=quality,
-        suspects=None if suspicion is None else Suspects(suspicion.n_likely_wrong, suspicion.evidence),
+        suspects=_suspects(pairs, label, judged, student, seed),
         verdict=decide(
             kappa=teacher.kappa,
             teacher_base_rate=teacher.teacher_base_rate,
@@ -114,15 +114,16 @@ def audit_labels(
 def _teacher(
     pairs: Sequence[Pair], label: _Floats, query: NDArray[np.int64], judged: Judged, seed: int
 ) -> TeacherAgreement:
-    is_clear = judged.relevance != 0.5
-    index, weights = judged.index[is_clear], judged.weights[is_clear]
-    # Weights with mean 1 keep the small-sample behaviour of counts.
-    weights = weights / weights.mean() if weights.size else weights
-    said, people = (label[index] >= 0.5).astype(np.int64), (judged.relevance[is_clear] > 0.5).astype(np.int64)
-    tables = sums_by_query(cross_tables(said, people, n_categories=2, weights=weights), query[index])
-    n = int(is_clear.sum())
-    total = tables.sum(axis=0) / max(weights.sum(), 1e-300)
-    counts = cross_tables(said, people, n_categories=2).sum(axis=0).astype(int)
+    said = (label[judged.index] >= 0.5).astype(np.int64)
+    # What most people said; where as many were for as against, half of the pair on each side.
+    share = np.where(judged.relevance == 0.5, 0.5, judged.relevance > 0.5)
+    yes, no = np.ones_like(said), np.zeros_like(said)
+    halves = cross_tables(said, yes, n_categories=2, weights=share)
+    halves += cross_tables(said, no, n_categories=2, weights=1.0 - share)  # (n_judged, 2, 2)
+    tables = sums_by_query(halves * judged.weights[:, None, None], query[judged.index])
+    n = judged.index.size
+    total = tables.sum(axis=0) / judged.weights.sum()
+    counts = halves.sum(axis=0)
     return TeacherAgreement(
         kappa=bootstrap(tables, kappa, n_pairs=n, seed=seed),
         raw=bootstrap(tables, raw_agreement, n_pairs=n, seed=seed),
@@ -135,8 +136,8 @@ def _teacher(
         teacher_only=float(total[1, 0]),
         people_only=float(total[0, 1]),
         neither=float(total[0, 0]),
-        counts=(int(counts[1, 1]), int(counts[1, 0]), int(counts[0, 1]), int(counts[0, 0])),
-        n_ties=int((~is_clear).sum()),
+        counts=(float(counts[1, 1]), float(counts[1, 0]), float(counts[0, 1]), float(counts[0, 0])),
+        n_ties=int((judged.relevance == 0.5).sum()),
     )
 
 
@@ -226,11 +227,23 @@ def _self_consistency(pairs: Sequence[Pair]) -> SelfConsistency | None:
     return SelfConsistency(float(np.mean(known)), sum(value == 0.0 for value in known) / len(known), len(known))
 
 
-def _suspicion(pairs: Sequence[Pair], student: StudentVerdicts | None, seed: int) -> Suspicion | None:
+def _suspects(
+    pairs: Sequence[Pair], label: _Floats, judged: Judged, student: StudentVerdicts | None, seed: int
+) -> Suspects | None:
     try:
-        return suspect_labels(pairs, logits=None if student is None else student.logits, seed=seed)
+        suspicion = suspect_labels(pairs, logits=None if student is None else student.logits, seed=seed)
     except InvalidInput:  # labels all on one side, or one query: nothing to hold them against
         return None
+    is_wrong = (label[judged.index] >= 0.5) != (judged.relevance >= 0.5)
+    in_top = np.isin(judged.index, suspicion.order[: len(pairs) // 5])
+    n_wrong = float((is_wrong * judged.weights).sum())
+    found = float((is_wrong * in_top * judged.weights).sum()) / n_wrong if n_wrong > 0.0 else None
+    return Suspects(
+        n_likely_wrong=suspicion.n_likely_wrong,
+        auroc=auroc(suspicion.student, label >= 0.5),
+        errors_in_top_fifth=found,
+        evidence=suspicion.evidence,
+    )
 
 
 def _ratio(part: _Floats, whole: _Floats) -> _Floats:

@@ -116,7 +116,8 @@ def probabilities_of(logits: Any, calibration_path: str | None, threshold: float
 
     if calibration_path is None:
         return sigmoid(logits), 0.5 if threshold is None else threshold
-    from relgrade.pipeline.calibrating import read_calibration
+    from relgrade.pipeline.calibrating import read_decision
 
-    calibration, points = read_calibration(Path(calibration_path))
-    return calibrated_probability(calibration, logits), points[0].threshold if threshold is None else threshold
+    found = read_decision(Path(calibration_path))
+    cut = found.operating_points[0].threshold if threshold is None else threshold
+    return calibrated_probability(found.calibration, logits), cut

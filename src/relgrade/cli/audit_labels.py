@@ -109,8 +109,7 @@ def relabel(
     queue = relabel_queue(pairs, suspicion, judged=judged, n=n)
     path = jsonl_path(output)
     write_queue(path, queue)
-    outcome.warn(f"{len(queue):,} pairs written to {path}; about {suspicion.n_likely_wrong:,} labels look wrong")
-    outcome.warn(f"by {suspicion.evidence}")
+    outcome.warn(f"{len(queue):,} pairs written to {path}, ordered by {suspicion.evidence}")
 
 
 @audit_command()

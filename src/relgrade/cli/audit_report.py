@@ -36,7 +36,13 @@ def report_lines(report: AuditReport) -> Iterator[str]:
     yield from _shares(report)
     if report.suspects is not None:
         yield ""
-        yield f"Suspects: about {report.suspects.n_likely_wrong:,} labels look wrong to {report.suspects.evidence}"
+        suspects = report.suspects
+        yield "Suspects"
+        yield f"  {suspects.evidence}"
+        yield f"  {'its AUROC against the teacher':<{_NAME}}{suspects.auroc:.3f}"
+        yield f"  {'labels off, by confident learning':<{_NAME}}{suspects.n_likely_wrong:,}, an upper bound at best"
+        if suspects.errors_in_top_fifth is not None:
+            yield f"  {'errors in the top fifth':<{_NAME}}{suspects.errors_in_top_fifth:.0%} of those people found"
     yield ""
     yield f"Train a student on these labels: {report.verdict.can_train}"
     yield f"Set an operating point with them: {report.verdict.can_set_point}"
@@ -74,7 +80,7 @@ def _teacher(report: AuditReport) -> Iterator[str]:
     yield f"  {'teacher: relevant':<{_NAME}}{_cells(teacher.both, both, teacher.teacher_only, teacher_only)}"
     yield f"  {'teacher: not':<{_NAME}}{_cells(teacher.people_only, people_only, teacher.neither, neither)}"
     if teacher.n_ties:
-        yield f"  {teacher.n_ties:,} judged pairs left out: as many people for as against"
+        yield f"  {teacher.n_ties:,} judged pairs with as many people for as against, half of each on either side"
 
 
 def _bins(report: AuditReport) -> Iterator[str]:
@@ -120,5 +126,5 @@ def _interval(interval: Interval) -> str:
 
 def _cells(*values: float) -> str:
     """Shares, each with its count."""
-    cells = (f"{share:.1%} ({int(n):,})" for share, n in zip(values[::2], values[1::2], strict=True))
+    cells = (f"{share:.1%} ({n:,g})" for share, n in zip(values[::2], values[1::2], strict=True))
     return "".join(f"{cell:>18}" for cell in cells)

@@ -133,7 +133,7 @@ function show(state, { said = "" } = {}) {
 function showProblem(error) {
   const lost = error.status === undefined;
   $("problem-text").textContent = lost
-    ? "Not stored: the command that serves this page does not answer. Start it again the same way; earlier answers are safe."
+    ? "Not stored: the command that serves this page does not answer. Start it again the same way and open the address it prints; earlier answers are safe."
     : `Not stored: ${error.message}.`;
   $("retry").hidden = false;
   $("problem").hidden = false;
