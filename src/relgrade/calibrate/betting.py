@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 # Fractions of the capital staked, and what share of the capital starts on each. Queries are few and `limit` is many
 # documents, so the best stake is nearly always a large one; the small ones matter when queries number in the thousands.
 STAKES = (0.99, 0.6, 0.36, 0.2, 0.1, 0.05, 0.02)
-SHARES = (0.4, 0.2, 0.14, 0.1, 0.08, 0.05, 0.03)
+SHARES = (0.55, 0.15, 0.1, 0.08, 0.06, 0.04, 0.02)
 _HALVINGS = 30  # targets down to 1e-9: sixteen gains over that are still far from overflow
 _BLOCK = 16
 
@@ -73,8 +73,9 @@ def growth(part: Counts, whole: Counts, *, target: float, limit: int) -> NDArray
 def _log_products(part: Counts, whole: Counts, target: float | NDArray[np.float64], limit: int) -> NDArray[np.float64]:
     """Log of the product of (1 + stake * gain) over the queries, shape (n_stakes, n_thresholds)."""
     is_betting = whole.any(axis=1)  # the others' gain is 0 everywhere
-    gains = (part[is_betting] / target - whole[is_betting]) / limit  # (n_betting, n_thresholds), >= -1
-    missing = -gains.shape[0] % _BLOCK
-    blocks = np.pad(gains, ((0, missing), (0, 0))).reshape(-1, _BLOCK, gains.shape[1])
+    n_betting, n_thresholds = int(is_betting.sum()), part.shape[1]
+    gains = np.zeros((n_betting + -n_betting % _BLOCK, n_thresholds))  # filled up with gains of 0; all >= -1
+    gains[:n_betting] = (part[is_betting] / target - whole[is_betting]) / limit
+    blocks = gains.reshape(_BLOCK, -1, n_thresholds)
     # Multiplied in blocks first: a logarithm costs more, and sixteen factors >= 0.01 stay far from underflow.
-    return np.stack([np.log((1.0 + stake * blocks).prod(axis=1)).sum(axis=0) for stake in STAKES])
+    return np.stack([np.log((1.0 + stake * blocks).prod(axis=0)).sum(axis=0) for stake in STAKES])

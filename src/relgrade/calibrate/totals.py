@@ -8,7 +8,7 @@ from relgrade.calibrate.outcome import Outcome
 from relgrade.calibrate.queries import Queries
 from relgrade.records import Promise
 
-CHOOSING = 0.25  # share of the queries that chooses where the tests of precision start
+CHOOSING, MOST_CHOOSING = 0.25, 150  # share and number of the queries that choose where the tests of precision start
 MOST_THRESHOLDS = 96  # of the sequence of precision
 METHOD = {
     "precision": "betting on queries, mixture of fixed stakes; thresholds in a fixed sequence downwards, from a start "
@@ -75,7 +75,7 @@ def search(queries: Queries, promise: Promise, *, limit: int) -> Outcome:
 
 def divide(queries: Queries) -> tuple[Queries, Queries]:
     """The queries that choose where to start, and those that test."""
-    n_choosing = int(np.ceil(CHOOSING * queries.n_queries))
+    n_choosing = min(int(np.ceil(CHOOSING * queries.n_queries)), MOST_CHOOSING)
     return queries.part(0, n_choosing), queries.part(n_choosing, queries.n_queries)
 
 
