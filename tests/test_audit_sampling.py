@@ -1,14 +1,15 @@
 """The sample is drawn with the chances it states, keeps its limits, and tells annotators nothing."""
 
+import itertools
 import json
 import stat
 
 import numpy as np
 import pytest
-from audit_case import labelled_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audit_case import labelled_pairs
 from relgrade.audit.cases import (
     draw_sample,
     frame_digest,
@@ -117,7 +118,7 @@ def test_the_file_of_the_annotator_says_nothing_of_the_teacher(tmp_path):
     labels = [place[row["document"]] for row in rows]
     assert labels != sorted(labels)
     queries = [row["query"] for row in rows]
-    assert sum(one != two for one, two in zip(queries, queries[1:], strict=False)) == len(set(queries)) - 1
+    assert sum(one != two for one, two in itertools.pairwise(queries)) == len(set(queries)) - 1
 
 
 def test_the_key_knows_everything_and_is_its_owners_alone(tmp_path):
