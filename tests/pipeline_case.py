@@ -37,7 +37,7 @@ def make_recipe(pairs, base, *, architecture="cross-encoder"):
     return Recipe(
         seed=3,
         sources=(SourceSettings(name="colours", path=str(pairs), licence="CC0-1.0"),),
-        splits=SplitSettings(validation=0.2, calibration=0.3, test=0.1),
+        splits=SplitSettings(validation=0.2, calibration=0.4, test=0.1),
         student=StudentSettings(
             architecture=architecture,
             base=str(base),

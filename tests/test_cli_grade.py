@@ -117,7 +117,16 @@ def test_json_documents_keep_their_fields(cli, tmp_path):
     assert {key: graded[0][key] for key in rows[0]} == rows[0]
     assert graded[0]["relevant"] is True
     assert graded[1]["id"] == "b"
-    assert list(graded[0]) == [*rows[0], "probability", "logit", "relevant", "truncated", "windows", "operating_point"]
+    assert list(graded[0]) == [
+        *rows[0],
+        "probability",
+        "logit",
+        "relevant",
+        "verdict",
+        "truncated",
+        "windows",
+        "operating_point",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +279,7 @@ def test_rows_keep_their_fields_and_order(cli, tmp_path):
         "probability",
         "logit",
         "relevant",
+        "verdict",
         "truncated",
         "windows",
         "operating_point",
@@ -404,7 +414,11 @@ def test_usage_and_paths_are_checked(cli, tmp_path, arguments, words):
 def test_options_reach_the_grader(cli, fake, tmp_path):
     write_pairs(tmp_path / "pairs.jsonl", [pair(1)])
     cli("pairs.jsonl", "--bundle", "b", "--revision", "r", "--operating-point", "o", "--threads", 3)
-    assert fake.loaded == [("b", {"operating_point": "o", "revision": "r", "threads": 3})]
+    cli("pairs.jsonl", "--point", "o", "--base-rate", 0.2)
+    assert fake.loaded == [
+        ("b", {"operating_point": "o", "base_rate": None, "revision": "r", "threads": 3}),
+        (None, {"operating_point": "o", "base_rate": 0.2, "revision": None, "threads": None}),
+    ]
 
 
 # real processes

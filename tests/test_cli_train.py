@@ -33,7 +33,7 @@ name = "colours"
 path = "pairs.jsonl"
 [splits]
 validation = 0.2
-calibration = 0.3
+calibration = 0.4
 [export]
 max_verdict_flips = 1.0
 [bundle]
@@ -48,7 +48,10 @@ def cli(tmp_path, monkeypatch, tiny_bert_folder):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RELGRADE_DATA", raising=False)
     Path("data").mkdir()
-    write_pairs_file(Path("data/pairs.jsonl"))
+    rows = [json.loads(line) for line in write_pairs_file(Path("data/pairs.jsonl")).read_text().splitlines()]
+    for row in rows:  # a tenth of so few queries is no calibration split
+        row["split"] = ("train", "calibration", "validation")[int(row["query_id"][1:]) % 5 // 2]
+    Path("data/divided.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("recipe.toml").write_text(RECIPE + STUDENT.format(base=tiny_bert_folder))
     Path("golden.jsonl").write_text('{"query": "what is red", "document": "the apple is red"}\n')
 
@@ -76,15 +79,15 @@ def test_a_recipe_becomes_a_bundle(cli):
 def test_pairs_and_options_become_a_bundle(cli, tiny_bert_folder):
     options = ["--base", tiny_bert_folder, "--architecture", "interaction", "--freeze-encoder", "--max-tokens", "32"]
     options += ["--learning-rate", "0.01", "--max-steps", "30", "--name", "mine", "--rubric", "topical", "--seed", "5"]
-    cli("train", "data/pairs.jsonl", "-o", "run", *options)
+    cli("train", "data/divided.jsonl", "-o", "run", *options)
     manifest = Grader.load("run/bundle").bundle.manifest
     assert (manifest.name, manifest.rubric, manifest.architecture) == ("mine", "topical", "interaction")
     assert manifest.provenance["seed"] == 5
-    assert [source["name"] for source in manifest.provenance["sources"]] == ["pairs"]
+    assert [source["name"] for source in manifest.provenance["sources"]] == ["divided"]
 
 
 def test_single_steps_make_a_grader(cli):
-    cli("pairs", "split", "data/pairs.jsonl", "-o", "split.jsonl", "--validation", "0.2", "--calibration", "0.3")
+    cli("pairs", "split", "data/pairs.jsonl", "-o", "split.jsonl", "--validation", "0.2", "--calibration", "0.4")
     for split in ("train", "validation", "calibration"):
         cli("pairs", "convert", "split.jsonl", f"{split}.jsonl", "--split", split)
     text = cli("fit", "train.jsonl", "--validation", "validation.jsonl", "-o", "fitted", "--config", "recipe.toml")
@@ -92,11 +95,11 @@ def test_single_steps_make_a_grader(cli):
     cli("export", "fitted/student", "graphs")
     cli("parity", "fitted/student", "graphs", "calibration.jsonl", "--max-verdict-flips", "1")
     cli("score", "graphs", "calibration.jsonl", "-o", "scores.jsonl")
-    assert "threshold" in cli("calibrate", "scores.jsonl", "-o", "calibration.json", "--name", "mine")
+    assert "threshold" in cli("calibrate", "scores.jsonl", "-o", "calibration.json", "--leave-out")
     options = ["--calibration", "calibration.json", "--goldens", "golden.jsonl", "--name", "single"]
     assert "hash" in cli("bundle", "make", "graphs", "-o", "bundle", *options)
     grader = Grader.load("bundle")
-    assert grader.operating_point.name == "mine"
+    assert grader.operating_point.name == "balanced"
     cli("score", "bundle", "calibration.jsonl", "-o", "again.jsonl")
     assert Path("again.jsonl").read_bytes() == Path("scores.jsonl").read_bytes()
     cli("bundle", "verify", "bundle")
@@ -109,7 +112,8 @@ def test_single_steps_make_a_grader(cli):
         (["data/pairs.jsonl", "--config", "recipe.toml"], "not both"),
         (["--config", "none.toml"], "no such settings file"),
         (["--config", "recipe.toml"], "no such file"),
-        (["data/pairs.jsonl", "--base", "data", "-o", "run"], "cannot be loaded"),
+        (["data/divided.jsonl", "--base", "data", "-o", "run"], "cannot be loaded"),
+        (["data/pairs.jsonl", "-o", "run"], "50 of 20 are needed: raise splits.calibration"),
         (["data/pairs.jsonl", "--learning-rate", "-1"], "learning_rate must be > 0"),
     ],
 )

@@ -16,11 +16,12 @@ from relgrade import Grader
 from relgrade.errors import InvalidInput, InvalidSettings, ParityError, SplitLeak
 from relgrade.formats import read_pairs, write_pairs
 from relgrade.pipeline import run_recipe
-from relgrade.pipeline.calibrating import read_calibration, threshold_logit
+from relgrade.pipeline.bundling import licence_text
+from relgrade.pipeline.calibrating import read_decision, threshold_logit
 from relgrade.pipeline.graphs import open_runtime
 from relgrade.pipeline.scoring import read_scores, score_pairs
 from relgrade.records import Calibration, OperatingPoint, Pair
-from relgrade.settings import BalanceSettings, Recipe
+from relgrade.settings import BalanceSettings, BundleSettings, Recipe
 
 ARCHITECTURES = ("cross-encoder", "interaction")
 STEPS = [
@@ -108,8 +109,9 @@ def test_a_grade_is_the_score_that_calibrated_it(runs, architecture):
     scores = read_scores(run / "scores" / "calibration.jsonl")
     grades = list(Grader.load(run / "bundle").grade_pairs(pairs))
     assert [grade.logit for grade in grades] == [score.logit for score in scores]
-    calibration, (point,) = read_calibration(run / "calibration.json")
-    kept = [score.logit >= threshold_logit(calibration, point) for score in scores]
+    decision = read_decision(run / "calibration.json")
+    lowest = threshold_logit(decision.calibration, decision.operating_points[0])
+    kept = [score.logit >= lowest for score in scores]
     assert [grade.relevant for grade in grades] == kept
 
 
@@ -272,3 +274,12 @@ def test_the_logit_of_a_threshold():
     calibration = Calibration("platt", 2.0, -1.0)
     assert threshold_logit(calibration, OperatingPoint("p", 0.5)) == pytest.approx(0.5)
     assert threshold_logit(calibration, OperatingPoint("p", 0.0)) < -5.0
+
+
+def test_a_licence_that_asks_to_be_handed_on_is(tmp_path):
+    provenance = {"base": {"name": "base"}, "sources": [{"name": "news", "licence": "MIT"}]}
+    apache = licence_text(BundleSettings(licence="Apache-2.0"), provenance)
+    assert apache.startswith("SPDX-License-Identifier: Apache-2.0\n")
+    assert "- news (licence: MIT)" in apache
+    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in apache
+    assert "TERMS" not in licence_text(BundleSettings(licence="../licences/Apache"), provenance)

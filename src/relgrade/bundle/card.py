@@ -4,13 +4,13 @@ Generated, so that it cannot disagree with the bundle. All text of the manifest 
 sources come from files, and a card is shown on web pages.
 """
 
-import html
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from relgrade.bundle.markdown import escape, evidence_lines, table
+from relgrade.bundle.promises import points_table
 from relgrade.bundle.schema import CARD_NAME, Manifest
-from relgrade.records import OperatingPoint
+from relgrade.records import Calibration, Collections, OperatingPoint
 
 RUBRICS = {
     "answer-bearing": "A document is relevant when it holds what answers the query, in whole.",
@@ -26,9 +26,6 @@ _ARCHITECTURES = {
     "interaction": "an interaction model: one encoder reads query and document apart, and a small head weighs how "
     "their words and meanings meet",
 }
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$\-])")
-_MAX_CELL = 300  # characters; longer values stay in bundle.json
-_MAX_ROWS = 60
 
 
 def render_card(manifest: Manifest) -> str:
@@ -47,26 +44,6 @@ def render_card(manifest: Manifest) -> str:
         _files(manifest),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def escape(value: Any) -> str:
-    """Any value as one line of Markdown that shows as itself: no markup, no HTML, no line breaks, at most 300 signs."""
-    text = " ".join(_shown(value).split())
-    text = text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
-    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
-    return _MARKDOWN.sub(r"\\\1", html.escape(text, quote=False))
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "unknown"}[value]
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_shown(item) for item in value)
-    return str(value)
 
 
 def _introduction(manifest: Manifest) -> str:
@@ -123,7 +100,7 @@ def _data(provenance: Mapping[str, Any]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     columns.sort(key=lambda key: {"name": 0, "licence": 1}.get(key, 2))
     body = [[row.get(column, "") for column in columns] for row in rows]
-    return "## Training data\n\n" + _table(columns, body)
+    return "## Training data\n\n" + table(columns, body)
 
 
 def _metrics(provenance: Mapping[str, Any]) -> str:
@@ -134,39 +111,85 @@ def _metrics(provenance: Mapping[str, Any]) -> str:
     single = [[name, entry] for name, entry in metrics.items() if name not in nested]
     parts = ["## Measured quality"]
     if single:
-        parts.append(_table(["measure", "value"], single))
+        parts.append(table(["measure", "value"], single))
     if nested:
         columns = list(dict.fromkeys(key for entry in nested.values() for key in entry))
         body = [[name, *(entry.get(column, "") for column in columns)] for name, entry in nested.items()]
-        parts.append(_table(["", *columns], body))
+        parts.append(table(["", *columns], body))
     return "\n\n".join(parts)
 
 
 def _decision(manifest: Manifest) -> str:
     calibration = manifest.calibration
-    sign = "-" if calibration.intercept < 0 else "+"
     lines = [
         "## Calibration and operating points",
         "",
-        f"probability = sigmoid({calibration.slope:.6g} logit {sign} {abs(calibration.intercept):.6g}), "
-        f"method {escape(calibration.method)}.",
-        *_evidence(calibration.evidence),
+        f"{_formula(calibration)}, method {escape(calibration.method)}.",
+        *evidence_lines(calibration.evidence),
         "",
-        "A document is kept when its probability is at least the threshold of the operating point.",
+        "A document is kept when its probability is at least the threshold of the operating point. A promise is about "
+        "queries drawn as the calibration queries were, and against the labels they had; see the evidence below.",
+        "",
+        *points_table(manifest.operating_points, default=manifest.default_point),
+        *_left_out(manifest),
+        *_verdicts(manifest),
         "",
     ]
     for point in manifest.operating_points:
         lines += _point(point, is_default=point.name == manifest.default_point)
+    if manifest.collections is not None:
+        lines += _collections(manifest.collections)
+    if manifest.any_relevant is not None:
+        lines += ["", "### Whether anything in a list is relevant", "", *evidence_lines(manifest.any_relevant.evidence)]
     return "\n".join(lines)
+
+
+def _formula(calibration: Calibration) -> str:
+    sign = "-" if calibration.intercept < 0 else "+"
+    rest = f"{sign} {abs(calibration.intercept):.6g})"
+    if calibration.knots:
+        return f"probability = sigmoid(g(logit) {rest} with g straight between {len(calibration.knots)} knots"
+    return f"probability = sigmoid({calibration.slope:.6g} logit {rest}"
 
 
 def _point(point: OperatingPoint, *, is_default: bool) -> Iterator[str]:
     yield f"- **{escape(point.name)}**{' (default)' if is_default else ''}: threshold {point.threshold:.4f}"
-    yield from (f"  {line}" for line in _evidence(point.evidence) or ["- no evidence recorded"])
+    yield from (f"  {line}" for line in evidence_lines(point.evidence) or ["- no evidence recorded"])
 
 
-def _evidence(evidence: Mapping[str, Any]) -> list[str]:
-    return [f"- {escape(key)}: {escape(value)}" for key, value in list(evidence.items())[:_MAX_ROWS]]
+def _left_out(manifest: Manifest) -> Iterator[str]:
+    for entry in manifest.left_out_points:
+        yield ""
+        yield f"**There is no point {escape(entry.get('name'))}**, which was asked for: {escape(entry.get('reason'))}"
+
+
+def _verdicts(manifest: Manifest) -> Iterator[str]:
+    if manifest.verdict_points is None:
+        return
+    upper, lower = manifest.point(manifest.verdict_points.upper), manifest.point(manifest.verdict_points.lower)
+    yield ""
+    if upper.threshold <= lower.threshold:
+        yield (
+            f"Verdict: relevant from a probability of {upper.threshold:.4f} on ({escape(upper.name)}), else not "
+            f"relevant. Nothing is unsure, since {escape(lower.name)} asks for no less."
+        )
+        return
+    yield (
+        f"Verdict: relevant from a probability of {upper.threshold:.4f} on ({escape(upper.name)}), not relevant below "
+        f"{lower.threshold:.4f} ({escape(lower.name)}), unsure between them."
+    )
+
+
+def _collections(collections: Collections) -> Iterator[str]:
+    yield ""
+    yield f"### Points by {escape(collections.field)}"
+    yield ""
+    yield "Other values of the field, and documents without it, get the points above."
+    for member in collections.members:
+        yield ""
+        yield f"**{escape(member.value)}**: {_formula(member.calibration)}."
+        yield ""
+        yield from points_table(member.operating_points)
 
 
 def _training(provenance: Mapping[str, Any]) -> str:
@@ -177,7 +200,7 @@ def _training(provenance: Mapping[str, Any]) -> str:
     for key, value in told.items():
         if isinstance(value, Mapping):
             lines.append(f"- {escape(key)}:")
-            lines += [f"  {line}" for line in _evidence(value)]
+            lines += [f"  {line}" for line in evidence_lines(value)]
         else:
             lines.append(f"- {escape(key)}: {escape(value)}")
     return "\n".join(lines)
@@ -189,12 +212,4 @@ def _files(manifest: Manifest) -> str:
         "## Files\n\nLoading checks every file against `bundle.json`. The hash of the bundle is the sha256 of that "
         "file; `relgrade bundle show FOLDER` prints it, and every graded list carries it."
     )
-    return intro + ("\n\n" + _table(["file", "bytes", "sha256"], rows) if rows else "")
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = ["| " + " | ".join(escape(column) for column in columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows[:_MAX_ROWS]]
-    if len(rows) > _MAX_ROWS:
-        lines.append(f"\n{len(rows) - _MAX_ROWS} more rows stand in bundle.json.")
-    return "\n".join(lines)
+    return intro + ("\n\n" + table(["file", "bytes", "sha256"], rows) if rows else "")

@@ -67,7 +67,7 @@ def platt(data: Labelled) -> Calibration:
     centre = float(np.average(data.logits, weights=data.weights))
     scale = float(np.sqrt(np.average((data.logits - centre) ** 2, weights=data.weights)))
     design = np.column_stack([(data.logits - centre) / scale, np.ones(data.logits.size)])
-    slope, intercept = fit_logistic(design, smoothed(data), weights=data.weights, ridge=[RIDGE, 0.0])
+    slope, intercept = map(float, fit_logistic(design, smoothed(data), weights=data.weights, ridge=[RIDGE, 0.0]))
     if not slope > 0.0:
         return identity(data, f"larger logits went with irrelevant pairs (fitted slope {slope / scale:.3g})")
     return Calibration("platt", slope / scale, intercept - slope * centre / scale, prevalence=data.prevalence)

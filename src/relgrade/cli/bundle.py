@@ -93,15 +93,13 @@ def make(graphs_folder: str, output: str, calibration_path: str, goldens_path: s
     """Write a bundle of parts; `_MAKE_HELP` is what the user reads."""
     from relgrade.formats import read_pairs
     from relgrade.pipeline.bundling import make_bundle
-    from relgrade.pipeline.calibrating import read_calibration
+    from relgrade.pipeline.calibrating import read_decision
 
-    calibration, points = read_calibration(Path(calibration_path))
     made = make_bundle(
         Path(graphs_folder),
         Path(output),
         settings=BundleSettings(**named),
-        calibration=calibration,
-        points=points,
+        decision=read_decision(Path(calibration_path)),
         goldens=list(read_pairs(goldens_path)),
         provenance={},
     )

@@ -24,7 +24,10 @@ relgrade grade - < pairs.jsonl             the same through a pipe
 
 A folder is read whole: hidden files left out, other kinds of files skipped and counted. A JSON document has `text`
 and may have `title` and `id`. A row of pairs keeps all its fields and gains `id`, `probability`, `logit`,
-`relevant`, `truncated`, `windows` and `operating_point`, or `error` where the model gave no number.
+`relevant`, `verdict`, `truncated`, `windows` and `operating_point`, or `error` where the model gave no number. What is
+kept is what is `relevant` at the operating point; `verdict` is relevant, unsure or not relevant by the two points that
+the bundle names for it. A bundle with points by collection judges a document by the field of its row, and says so in
+`collection`.
 
 A run with -o graded.jsonl that was interrupted goes on where it stopped when the same command is run again; the
 file graded.jsonl.state.json beside it makes sure that input and grader are the same.
@@ -56,7 +59,18 @@ Exit codes:
 )
 @click.option("--bundle", metavar="FOLDER|HUB-ID", help="Grader to use. Default: the embedded one.")
 @click.option("--revision", metavar="COMMIT", help="Commit of the Hub id.")
-@click.option("--operating-point", metavar="NAME", help="Threshold to judge at. Default: the bundle's first choice.")
+@click.option(
+    "--operating-point",
+    "--point",
+    "operating_point",
+    metavar="NAME",
+    help="Threshold to judge at. Default: the bundle's first choice.",
+)
+@click.option(
+    "--base-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the documents that are relevant; corrects probabilities, keeps the same.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Documents read at a time. Default: one a core.")
 @click.option("--only-relevant", is_flag=True, help="With --query: leave out what was judged not relevant.")
 @click.option("--top-k", type=click.IntRange(min=1), help="With --query: show this many at most, the best.")
@@ -81,6 +95,7 @@ def grade(
     bundle: str | None,
     revision: str | None,
     operating_point: str | None,
+    base_rate: float | None,
     threads: int | None,
     only_relevant: bool,
     top_k: int | None,
@@ -102,7 +117,9 @@ def grade(
     policy = None
     if only_relevant or min_keep is not None or max_tokens is not None:
         policy = KeepPolicy(min_keep=min_keep or 0, max_keep=top_k, max_tokens=max_tokens)
-    grader = load_grader(bundle, operating_point=operating_point, revision=revision, threads=threads)
+    grader = load_grader(
+        bundle, operating_point=operating_point, base_rate=base_rate, revision=revision, threads=threads
+    )
     if query is None:
         code = grade_pairs_file(
             grader,

@@ -168,6 +168,8 @@ def _open_output(grader: Grader, job: PairsJob) -> Iterator[_Output]:
         stream = _Stream(sys.stdout.buffer)
     elif job.format == "jsonl" and (job.output.is_file() or not job.output.exists()):
         run = {"bundle": grader.bundle.hash, "operating_point": grader.operating_point.name}
+        if "base_rate" in grader.operating_point.evidence:
+            run["base_rate"] = str(grader.operating_point.evidence["base_rate"])
         with ResumableOutput(job.output, run=run, overwrite=job.overwrite) as output:
             yield output
         return

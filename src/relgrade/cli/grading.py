@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 128  # about a second of work: what an interruption loses, and what keeps several threads busy
 CHUNK_CHARACTERS = 4_000_000  # a chunk of long documents is cut here, so that memory stays flat
 
-VERDICT_FIELDS = ("probability", "logit", "relevant", "truncated", "windows", "operating_point", "error")
+VERDICT_FIELDS = (
+    *("probability", "logit", "relevant", "verdict", "truncated", "windows", "operating_point"),
+    *("collection", "error"),
+)
 
 Item = TypeVar("Item")
 
 
 def load_grader(
-    bundle: str | None, *, operating_point: str | None, revision: str | None, threads: int | None
+    bundle: str | None,
+    *,
+    operating_point: str | None,
+    revision: str | None,
+    threads: int | None,
+    base_rate: float | None = None,
 ) -> Grader:
     """The grader of a folder or Hub id, the embedded one for None.
 
@@ -32,7 +40,9 @@ def load_grader(
     """
     from relgrade.grade.grader import Grader  # onnxruntime comes with it
 
-    return Grader.load(bundle, operating_point=operating_point, revision=revision, n_threads=threads)
+    return Grader.load(
+        bundle, operating_point=operating_point, base_rate=base_rate, revision=revision, n_threads=threads
+    )
 
 
 def chunked(items: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
@@ -83,9 +93,11 @@ def verdict_fields(result: Grade | GradingError | InvalidInput) -> dict[str, Any
             "probability": result.probability,
             "logit": result.logit,
             "relevant": result.relevant,
+            "verdict": result.verdict,
             "truncated": result.truncated,
             "windows": result.windows,
             "operating_point": result.operating_point,
+            **({} if result.collection is None else {"collection": result.collection}),
         }
     return {"error": str(result)}
 

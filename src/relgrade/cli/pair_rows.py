@@ -79,4 +79,6 @@ def pair_row(row: dict[str, Any], *, name: str, number: int) -> PairRow:
     identity = row.get("id")
     if identity is None:
         identity = next((row[key] for key in _ID_KEYS if row.get(key) is not None), None)
-    return PairRow(query, Document(body, title=title, id=None if identity is None else str(identity)), row, identity)
+    # The row is the metadata: a bundle may judge by a field of it.
+    document = Document(body, title=title, id=None if identity is None else str(identity), metadata=row)
+    return PairRow(query, document, row, identity)

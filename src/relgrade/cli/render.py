@@ -98,10 +98,10 @@ def as_table(verdicts: Sequence[Verdict], *, query: str, summary: str, file: IO[
         if not isinstance(result, Grade):
             table.add_row("-", Text("no verdict", style="red"), "", Text(_plain(one_line(str(result)), console)))
             continue
-        style = "green" if result.relevant else "dim"
+        style = "yellow" if result.verdict == "unsure" else "green" if result.relevant else "dim"
         table.add_row(
             f"{result.probability:.3f}",
-            Text("relevant" if result.relevant else "not", style=style),
+            Text("not" if result.verdict == "not relevant" else result.verdict, style=style),
             Text(_bar(result.probability, console), style=style),
             document,
         )

@@ -1,11 +1,10 @@
-"""`relgrade fit`, `score` and `calibrate`: the steps of a recipe that have no command elsewhere, one at a time.
+"""`relgrade fit` and `score`: the steps of a recipe that have no command elsewhere, one at a time.
 
 It knows options and lines of text; what is done stands in `relgrade.pipeline`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -38,17 +37,6 @@ and source. Nothing is calibrated and no verdict is made; `relgrade grade` does 
 Exit codes:
   0  every pair has its logit
   2  bad input or usage, or a logit that is not finite
-"""
-
-_CALIBRATE_HELP = """Fit the probability and choose the threshold of the best F1.
-
-SCORES is what `relgrade score` wrote for labelled pairs of queries that trained nothing. Each source counts the same.
-The threshold carries no guarantee: it is measured on the pairs that chose it.
-
-\b
-Exit codes:
-  0  the calibration is written
-  2  bad input or usage, or nothing relevant among the scores
 """
 
 
@@ -115,22 +103,3 @@ def score(grader_folder: str, pairs_path: str, output: str, split: str | None, t
     pairs = list(read_pairs(pairs_path, split=split))
     write_scores(Path(output), score_pairs(pairs, runtime))
     click.echo(f"{outcome.one_line(output)}: {len(pairs):,} scores")
-
-
-@click.command(help=_CALIBRATE_HELP)
-@click.argument("scores_path", metavar="SCORES", type=click.Path())
-@click.option("-o", "--output", required=True, type=click.Path(), help="JSON file to write.")
-@click.option("--name", default="balanced", show_default=True, help="Of the operating point.")
-def calibrate(scores_path: str, output: str, name: str) -> None:
-    """Calibrate; `_CALIBRATE_HELP` is what the user reads."""
-    from relgrade.pipeline.calibrating import calibrate_scores, describe_calibration, write_calibration
-    from relgrade.pipeline.scoring import read_scores
-
-    calibration, point = calibrate_scores(read_scores(Path(scores_path)))
-    point = replace(point, name=name)
-    write_calibration(Path(output), calibration, [point])
-    for line in describe_calibration(calibration, point):
-        if line.startswith("! "):
-            outcome.warn(line[2:])
-        else:
-            click.echo(outcome.one_line(line))

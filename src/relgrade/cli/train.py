@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import click
 
 from relgrade.cli import outcome
-from relgrade.errors import ParityError
+from relgrade.errors import NoSafeThreshold, ParityError
 from relgrade.settings import BalanceSettings, Recipe, SourceSettings, StudentSettings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ Interrupted, the same command goes on where it was. A step is done again when it
 \b
 Exit codes:
   0  the bundle is written
-  1  the exported graphs do not judge as the trained model does
+  1  the exported graphs do not judge as the trained model does, or no threshold keeps a promise that is required
   2  bad input or usage, or training failed
 """  # \b keeps the lines of a paragraph as they are
 
@@ -75,7 +75,7 @@ def train(
     quiet_libraries()
     try:
         bundle = run_recipe(recipe, output=folder, on_step=show_step)
-    except ParityError as error:
+    except (NoSafeThreshold, ParityError) as error:
         outcome.warn(str(error))
         click.get_current_context().exit(outcome.NOT_FOUND)
     except KeyboardInterrupt:

@@ -17,8 +17,10 @@ from relgrade.grade import keep
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
 from relgrade.grade.hub import fetch_bundle, is_hub_id
 from relgrade.grade.judging import chunked, count_tokens, judge
+from relgrade.grade.panel import Panel
 from relgrade.grade.runtime import Runtime
 from relgrade.grade.runtimes import load_runtime
+from relgrade.probability import list_probability
 from relgrade.records import Grade, GradedList, KeepPolicy, OperatingPoint, Pair
 
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
@@ -48,15 +50,25 @@ class Grader:
         bundle: checked, see `load_bundle`.
         runtime: gives the logits of the bundle's model.
         operating_point: name of the threshold that decides; None takes the bundle's default.
+        base_rate: as in `load`.
 
     Raises:
-        InvalidInput: the bundle has no such operating point.
+        InvalidInput: the bundle has no such operating point, or the base rate cannot be used.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, *, operating_point: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        *,
+        operating_point: str | None = None,
+        base_rate: float | None = None,
+    ) -> None:
         self._bundle = bundle
         self._runtime = runtime
-        self._point = bundle.manifest.point(operating_point)
+        self._base_rate = base_rate
+        self._panel = Panel.of(bundle.manifest, operating_point=operating_point, base_rate=base_rate)
+        self._point = self._panel.pooled.told_point
 
     @classmethod
     def load(
@@ -64,6 +76,7 @@ class Grader:
         source: str | Path | None = None,
         *,
         operating_point: str | None = None,
+        base_rate: float | None = None,
         revision: str | None = None,
         n_threads: int | None = None,
     ) -> Self:
@@ -73,17 +86,22 @@ class Grader:
             source: None for the embedded one, which needs no network; the folder of a bundle; or a Hub id
                 `organisation/name`, which needs the extra `hub`. A folder of that name goes before a Hub id.
             operating_point: name of the threshold that decides; None takes the bundle's default.
+            base_rate: share of the documents at hand that are relevant, in (0, 1), where it is not that of the
+                calibration pairs. It corrects the probabilities and shows thresholds on the same scale; what is kept
+                stays the same, see `grade.panel`. None: the share of the calibration.
             revision: full commit hash of a Hub id.
             n_threads: sequences read at once; None takes the cores of this process, at most 8.
 
         Raises:
             BundleError: the bundle is not there, incomplete, corrupt, too new or unsafe.
-            InvalidInput: no such operating point, a Hub id without a commit hash, or a commit hash for a folder.
+            InvalidInput: no such operating point, a base rate out of range, a Hub id without a commit hash, or a commit
+                hash for a folder.
             MissingExtra: a Hub id, and huggingface_hub is not installed.
         """
         bundle = load_bundle(_find_folder(source, revision))
-        bundle.manifest.point(operating_point)  # before the graphs are opened
-        return cls(bundle, load_runtime(bundle, n_threads=n_threads), operating_point=operating_point)
+        Panel.of(bundle.manifest, operating_point=operating_point, base_rate=base_rate)  # before the graphs are opened
+        runtime = load_runtime(bundle, n_threads=n_threads)
+        return cls(bundle, runtime, operating_point=operating_point, base_rate=base_rate)
 
     @property
     def bundle(self) -> Bundle:
@@ -92,12 +110,12 @@ class Grader:
 
     @property
     def operating_point(self) -> OperatingPoint:
-        """The threshold that decides."""
+        """The threshold that decides, the pooled one where collections have their own."""
         return self._point
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """All thresholds of the bundle."""
+        """All thresholds of the bundle, as it holds them: without a base rate."""
         return self._bundle.manifest.operating_points
 
     def with_point(self, name: str) -> "Grader":
@@ -106,7 +124,7 @@ class Grader:
         Raises:
             InvalidInput: the bundle has no such operating point.
         """
-        return Grader(self._bundle, self._runtime, operating_point=name)
+        return Grader(self._bundle, self._runtime, operating_point=name, base_rate=self._base_rate)
 
     def grade(self, query: str, documents: Iterable[Any]) -> GradedList:
         """Judge documents against one query.
@@ -123,7 +141,8 @@ class Grader:
             InvalidInput: the query is empty, or something is no document; names its position. Nothing was judged.
             GradingError: the model gave no finite logit for a document.
         """
-        return self._graded_list(query, self._judge_all(read_documents(read_query(query), documents)))
+        grades = self._judge_all(read_documents(read_query(query), documents))
+        return self._graded_list(query, grades, of=grades)
 
     def grade_pairs(self, pairs: Iterable[tuple[str, Any] | Pair], *, chunk_size: int = CHUNK_PAIRS) -> Iterator[Grade]:
         """Judge a stream of pairs in flat memory, many queries together.
@@ -161,7 +180,8 @@ class Grader:
         items = read_documents(read_query(query), documents)
         grades = self._judge_all(items)
         n_tokens = None if policy.max_tokens is None else count_tokens(items, self._runtime, limit=policy.max_tokens)
-        return self._graded_list(query, [grades[i] for i in keep.choose(grades, policy, n_tokens=n_tokens)])
+        kept = [grades[i] for i in keep.choose(grades, policy, n_tokens=n_tokens)]
+        return self._graded_list(query, kept, of=grades)
 
     def rerank(self, query: str, documents: Iterable[Any], *, top_k: int | None = None) -> GradedList:
         """Sort documents by falling logit; ties keep the order of the call. Nothing is dropped but by `top_k`.
@@ -176,8 +196,8 @@ class Grader:
         """
         if top_k is not None:
             _require_count("top_k", top_k)
-        ranked = self.grade(query, documents).ranked()
-        return self._graded_list(query, ranked.grades[:top_k])
+        graded = self.grade(query, documents)
+        return self._graded_list(query, graded.ranked().grades[:top_k], of=graded.grades)
 
     def verify_goldens(self, *, tolerance: float = GOLDEN_TOLERANCE) -> GoldenReport:
         """Score the golden pairs of the bundle again.
@@ -223,10 +243,13 @@ class Grader:
         return [grade for chunk in chunked(iter(items), CHUNK_PAIRS) for grade in self._judge(chunk)]
 
     def _judge(self, items: Sequence[PairText]) -> Iterator[Grade]:
-        return judge(items, self._runtime, calibration=self._bundle.manifest.calibration, point=self._point)
+        return judge(items, self._runtime, panel=self._panel)
 
-    def _graded_list(self, query: str, grades: Iterable[Grade]) -> GradedList:
-        return GradedList(query, tuple(grades), self._point, self._bundle.hash)
+    def _graded_list(self, query: str, grades: Iterable[Grade], *, of: Sequence[Grade]) -> GradedList:
+        """The list of some grades; `of` are those of all documents of the call."""
+        fitted = self._bundle.manifest.any_relevant
+        probability = None if fitted is None else list_probability(fitted, [grade.logit for grade in of])
+        return GradedList(query, tuple(grades), self._point, self._bundle.hash, probability)
 
 
 def _find_folder(source: str | Path | None, revision: str | None) -> Path:

@@ -8,24 +8,21 @@ from numpy.typing import NDArray
 from relgrade.encoding import MAX_CHARACTERS_PER_TOKEN
 from relgrade.errors import GradingError
 from relgrade.grade.documents import PairText
+from relgrade.grade.panel import Panel
 from relgrade.grade.runtime import Runtime
-from relgrade.probability import calibrated_probability
-from relgrade.records import Calibration, Grade, OperatingPoint
+from relgrade.records import Grade, Verdict
 
 EMPTY_LOGIT = -40.0  # of a document without text: nothing in it can answer
 CHUNK_CHARACTERS = 4_000_000  # a chunk of long documents ends here, so that memory stays flat
 
 
-def judge(
-    items: Sequence[PairText], runtime: Runtime, *, calibration: Calibration, point: OperatingPoint
-) -> Iterator[Grade]:
+def judge(items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> Iterator[Grade]:
     """One grade per item, in order.
 
     Args:
         items: pairs; a blank document never reaches the model and is not relevant, whatever the threshold.
         runtime: gives the logits of all items in one call.
-        calibration: logit to probability.
-        point: decides.
+        panel: logit to probability and verdict, by the collection of each item.
 
     Raises:
         GradingError: a logit is NaN or infinite; the grades before it have been yielded.
@@ -33,19 +30,20 @@ def judge(
     logits, truncated, windows = _score(items, runtime)
     bad = np.flatnonzero(~np.isfinite(logits))
     n_good = int(bad[0]) if bad.size else len(items)
-    probabilities = calibrated_probability(calibration, logits[:n_good])  # (n_good,)
-    for i, item in enumerate(items[:n_good]):
-        probability = float(probabilities[i])
+    judged = _judge(items[:n_good], logits[:n_good], panel)
+    for i, (item, (probability, is_kept, verdict, collection)) in enumerate(zip(items[:n_good], judged, strict=True)):
         yield Grade(
             index=item.index,
             logit=float(logits[i]),
             probability=probability,
-            relevant=probability >= point.threshold and not item.is_blank,
-            operating_point=point.name,
+            relevant=is_kept and not item.is_blank,
+            operating_point=panel.pooled.point.name,
             truncated=bool(truncated[i]),
             windows=int(windows[i]),
             id=item.id,
             document=item.original,
+            verdict="not relevant" if item.is_blank else verdict,
+            collection=collection,
         )
     if n_good < len(items):
         index = items[n_good].index
@@ -78,6 +76,21 @@ def chunked(items: Iterator[PairText], chunk_size: int) -> Iterator[list[PairTex
             chunk, n_characters = [], 0
     if chunk:
         yield chunk
+
+
+def _judge(
+    items: Sequence[PairText], logits: NDArray[np.float64], panel: Panel
+) -> list[tuple[float, bool, Verdict, str | None]]:
+    """Probability, whether it is kept, verdict and collection of each item."""
+    benches = [panel.bench_of(item) for item in items]
+    rows_of: dict[str | None, list[int]] = {}
+    for i, bench in enumerate(benches):
+        rows_of.setdefault(bench.collection, []).append(i)
+    judged: list[tuple[float, bool, Verdict, str | None]] = [(0.0, False, "not relevant", None)] * len(items)
+    for collection, rows in rows_of.items():
+        for i, (probability, is_kept, verdict) in zip(rows, benches[rows[0]].judge(logits[rows]), strict=True):
+            judged[i] = (probability, is_kept, verdict, collection)
+    return judged
 
 
 def _score(

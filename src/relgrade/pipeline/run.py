@@ -39,6 +39,7 @@ def run_recipe(recipe: Recipe, *, output: Path, on_step: Callable[[StepReport], 
         InvalidSettings, InvalidData, InvalidInput: the recipe or its data cannot be used.
         SplitLeak: `splits.on_leak` is raise, and something stands in two splits.
         TrainingError: training cannot start or go on.
+        NoSafeThreshold: no threshold keeps the promise of a required point.
         ParityError: the graphs do not judge as the student does.
         OutputError: a file cannot be written.
     """
@@ -102,6 +103,7 @@ class _Run:
         base = Path(recipe.student.base)
         is_folder = base.is_dir()
         validation = self._splits / "validation.jsonl"
+        calibrating.require_enough(self._splits / "calibration.jsonl")  # hours before it would be missed
 
         def fit(key: str) -> list[str]:
             return fitting.fit_student(
@@ -136,7 +138,19 @@ class _Run:
         for split in SCORED:
             self._score(split)
         scores = self._scores / "calibration.jsonl"
-        self._ledger.run("calibrate", self._calibrate, settings=[], inputs=[scores], outputs=["calibration.json"])
+        recipe = self._recipe
+        reads_pairs = recipe.calibration.by not in (None, "source")  # scores know their source and no other field
+        self._ledger.run(
+            "calibrate",
+            self._calibrate,
+            settings=[asdict(recipe.calibration), [asdict(point) for point in recipe.points], recipe.seed],
+            inputs=[
+                scores,
+                self._balanced / "balance.json",
+                *([self._splits / "calibration.jsonl"] if reads_pairs else []),
+            ],
+            outputs=["calibration.json"],
+        )
         self._ledger.run(
             "parity",
             self._measure_parity,
@@ -180,21 +194,30 @@ class _Run:
         )
 
     def _calibrate(self, _: str) -> list[str]:
-        scores = scoring.read_scores(self._scores / "calibration.jsonl")
-        calibration, point = calibrating.calibrate_scores(scores)
-        calibrating.write_calibration(self._calibration, calibration, [point])
-        return calibrating.describe_calibration(calibration, point)
+        by, values = self._recipe.calibration.by, None
+        if by is not None and by != "source":
+            values = calibrating.values_of(list(read_pairs(self._splits / "calibration.jsonl")), by)
+        decision = calibrating.calibrate_scores(
+            scoring.read_scores(self._scores / "calibration.jsonl"),
+            settings=self._recipe.calibration,
+            points=self._recipe.points,
+            values=values,
+            prior_shift=read_json(self._balanced / "balance.json")["prior_shift"],
+            seed=self._recipe.seed,
+        )
+        calibrating.write_decision(self._calibration, decision)
+        return calibrating.describe_decision(decision)
 
     def _measure_parity(self, _: str) -> list[str]:
         from relgrade.export import check_parity
 
-        calibration, points = calibrating.read_calibration(self._calibration)
+        decision = calibrating.read_decision(self._calibration)
         pairs = list(read_pairs(self._splits / "calibration.jsonl"))
         report = exporting.measure_graphs(
             self._student,
             self._graphs,
             bundling.draw_pairs(pairs, PARITY_PAIRS, seed=self._recipe.seed),
-            threshold=calibrating.threshold_logit(calibration, points[0]),
+            threshold=calibrating.threshold_logit(decision.calibration, decision.operating_points[0]),
             seed=self._recipe.seed,
         )
         write_json(self._parity, report.to_json())  # before it is judged: a report of a failure is worth having
@@ -204,26 +227,25 @@ class _Run:
 
     def _make_bundle(self, _: str) -> list[str]:
         recipe = self._recipe
-        calibration, points = calibrating.read_calibration(self._calibration)
         bundle = bundling.make_bundle(
             self._graphs,
             self._output / "bundle",
             settings=recipe.bundle,
-            calibration=calibration,
-            points=points,
+            decision=calibrating.read_decision(self._calibration),
             goldens=bundling.choose_goldens(self._splits / "calibration.jsonl", recipe.bundle, seed=recipe.seed),
             provenance=self._provenance(),
+            calibration_queries=[pair.query for pair in read_pairs(self._splits / "calibration.jsonl")],
         )
         size_mb = sum(entry.size for entry in bundle.manifest.files.values()) / 1e6
         return [f"{recipe.bundle.name}: {size_mb:.1f} MB, hash {bundle.hash[:12]}"]
 
     def _provenance(self) -> dict[str, Any]:
-        calibration, points = calibrating.read_calibration(self._calibration)
+        decision = calibrating.read_decision(self._calibration)
         metrics = {
             f"{source} ({split} queries)": measured
             for split in ("validation", "test")
             for source, measured in measure_scores(
-                scoring.read_scores(self._scores / f"{split}.jsonl"), calibration, points[0]
+                scoring.read_scores(self._scores / f"{split}.jsonl"), decision.calibration, decision.operating_points[0]
             ).items()
         }
         parity = read_json(self._parity)
