@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "relgrade"
 PACKAGE = "relgrade"
 DOOR = {"__init__", "__main__"}  # the package's own front door may import anything
 STEPS, TOP = 3, 4  # numbers of layers in the table
-EXPORT_MAY_IMPORT = {"student", "grade"}
+STEP_MAY_IMPORT = {"export": {"student", "grade"}, "client": {"grade"}, "serve": {"grade"}}
 
 HOMES = {
     "torch": {"student", "export"},
@@ -29,7 +29,13 @@ HOMES = {
     "sklearn": {"calibrate", "evaluate"},
     "bm25s": {"candidates", "evaluate"},
     "bs4": {"candidates"},
-    "jinja2": {"evaluate"},
+    "fastapi": {"serve"},
+    "httpx": {"client", "grade", "label"},
+    "jinja2": {"evaluate", "serve"},
+    "prometheus_client": {"serve"},
+    "redis": {"serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
     "matplotlib": {"evaluate"},
     "chromadb": {"candidates"},
     "faiss": {"candidates"},
@@ -93,7 +99,7 @@ def reason_against(importer: str, imported: str, layer: dict[str, int]) -> str |
     here, there = layer[importer], layer[imported]
     if here == TOP or there < here or (here == there == 2):
         return None
-    if importer == "export" and imported in EXPORT_MAY_IMPORT:
+    if imported in STEP_MAY_IMPORT.get(importer, ()):
         return None
     if here == there == STEPS:
         return f"step {importer} imports step {imported}; steps meet in pipeline/ and cli/"

@@ -1,0 +1,155 @@
+"""The blocking client."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from relgrade.client.exchange import Answer, Tries
+from relgrade.client.failing import OnError, ServedList, ServerError, unjudged
+from relgrade.client.settings import ClientSettings, require_top_k, reranked
+from relgrade.client.wire import Call, read_call, read_kept, read_reply
+from relgrade.records import KeepPolicy
+
+_DEFAULT_POLICY = KeepPolicy()
+
+
+class Client:
+    """A Grader that lives on a server. Safe to share between threads; close it, or use it as a context manager.
+
+    Args:
+        url: of the server, `http://host:port`; a path before `/v1/grade` may stand in it.
+        api_key: sent as a bearer token; None sends none.
+        timeout_s: for one call with all its tries; the server is told what is left of it.
+        retries: tries after the first; none of them starts what the deadline would not let end.
+        operating_point: name of the threshold that decides; None takes the bundle's default.
+        on_error: what happens when the server gives no grades. "raise": ServerError. "keep_all", "drop_all": the list
+            comes back with every document kept or dropped, without numbers, and says so in `ServedList.failure` and in
+            the log of `relgrade.client`. A wrong argument always raises InvalidInput.
+        model: name of a bundle on the server; None takes its default.
+        transport: of httpx, for tests and proxies.
+
+    Raises:
+        InvalidInput: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retries: int = 2,
+        operating_point: str | None = None,
+        on_error: OnError = "raise",
+        model: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._settings = ClientSettings(url, api_key, timeout_s, retries, operating_point, on_error, model)
+        self._http = httpx.Client(headers=self._settings.headers, transport=transport, follow_redirects=False)
+
+    def grade(self, query: str, documents: Iterable[Any], *, operating_point: str | None = None) -> ServedList:
+        """Judge documents against one query, as `Grader.grade` does.
+
+        Args:
+            query: not empty.
+            documents: what `Grader.grade` takes. Text, title, id and the plain entries of metadata are sent.
+            operating_point: of this call; None takes the client's.
+
+        Raises:
+            InvalidInput: the call is wrong, here or in the server's eyes.
+            ServerError: there are no grades, and `on_error` is "raise".
+        """
+        call = self._read(query, documents, operating_point=operating_point)
+        return self._ask(call)[0]
+
+    def filter(
+        self,
+        query: str,
+        documents: Iterable[Any],
+        *,
+        policy: KeepPolicy = _DEFAULT_POLICY,
+        operating_point: str | None = None,
+    ) -> ServedList:
+        """Keep what is relevant, within the limits of a policy, as `Grader.filter` does; raises as `grade`."""
+        call = self._read(query, documents, operating_point=operating_point, policy=policy)
+        graded, kept = self._ask(call)
+        return replace(graded, grades=tuple(graded.grades[i] for i in kept))
+
+    def rerank(
+        self, query: str, documents: Iterable[Any], *, top_k: int | None = None, operating_point: str | None = None
+    ) -> ServedList:
+        """Sort documents by falling logit, as `Grader.rerank` does; a list nobody judged keeps its order."""
+        require_top_k(top_k)
+        graded = self.grade(query, documents, operating_point=operating_point)
+        return reranked(graded, top_k=top_k)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(
+        self, query: str, documents: Iterable[Any], *, operating_point: str | None, policy: KeepPolicy | None = None
+    ) -> Call:
+        point = self._settings.operating_point if operating_point is None else operating_point
+        return read_call(
+            query,
+            documents,
+            operating_point=point,
+            on_error=self._settings.on_error,
+            policy=policy,
+            model=self._settings.model,
+        )
+
+    def _ask(self, call: Call) -> tuple[ServedList, list[int]]:
+        """The list, and the positions that are kept."""
+        try:
+            body, request_id = self._exchange(call)
+            graded = read_reply(call, body, request_id=request_id)
+            return graded, read_kept(body, n_documents=len(graded))
+        except ServerError as error:
+            graded = unjudged(call.query, call.originals, error=error, policy=self._settings.on_error)
+            return graded, [grade.index for grade in graded if grade.relevant]
+
+    def _exchange(self, call: Call) -> tuple[Any, str | None]:
+        tries = Tries(retries=self._settings.retries, timeout_s=self._settings.timeout_s)
+        while True:
+            answer = None
+            try:
+                answer = self._send(call, tries)
+            except httpx.HTTPError as error:
+                tries.after_breakdown(error)
+            if answer is not None and (body := tries.body_of(answer)) is not None:
+                return body, answer.request_id
+            time.sleep(min(tries.wait_s(answer), tries.remaining_s))
+            tries.count()
+
+    def _send(self, call: Call, tries: Tries) -> Answer:
+        request = self._http.build_request(
+            "POST",
+            self._settings.endpoint,
+            content=call.content,
+            headers=self._settings.time_header(tries.remaining_s),
+            timeout=max(tries.remaining_s, 0.001),
+        )
+        response = self._http.send(request, stream=True)
+        try:
+            chunks = []
+            for chunk in response.iter_bytes():
+                chunks.append(chunk)
+                if tries.remaining_s <= 0:  # a reply that drips never meets httpx's own timeout
+                    raise tries.too_late()
+        finally:
+            response.close()
+        return Answer(response.status_code, response.headers, b"".join(chunks))
