@@ -15,7 +15,7 @@
     |   |-- BundleTooNew                   written by a newer relgrade
     |   `-- UnsafeBundle                   pickle or other code where weights belong
     |-- GradingError        (Exception)    the model gave no usable logit; carries the index of the document
-    |-- TeacherError        (Exception)    a teacher that answers nothing: wrong key, no credit, unknown model, no server
+    |-- TeacherError        (Exception)    a teacher that answers nothing: wrong key, no credit, no server
     |-- TrainingError       (Exception)    training cannot start or go on
     `-- ParityError         (Exception)    an exported model does not judge as the trained one does
 

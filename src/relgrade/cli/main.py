@@ -37,6 +37,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "export": LazyCommand("relgrade.cli.export:export", "Write the ONNX graphs of a trained student.", extra="train"),
     "fit": LazyCommand("relgrade.cli.steps:fit", "Train a student on pairs.", extra="train"),
     "grade": LazyCommand("relgrade.cli.grade:grade", "Grade documents against a query, or a file of pairs."),
+    "label": LazyCommand("relgrade.cli.label:label", "Label pairs by a teacher LLM, or import labels."),
     "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
     "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
     "score": LazyCommand("relgrade.cli.steps:score", "Write the logit of each pair."),
