@@ -114,7 +114,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--limit-queries", type=int, help="test queries scored of each collection, for a quick look")
     add("--splits", type=int, default=200, help="halvings of each real collection")
     add("--seed", type=int, default=0, help="of populations, draws and halvings")
-    add("--cache", type=Path, default=ROOT / "runs" / "guarantee", help="finished cells and scores; empty it when the code changes")
+    cache = ROOT / "runs" / "guarantee"
+    add("--cache", type=Path, default=cache, help="finished cells and scores; empty it when the code changes")
     add("--output", type=Path, default=ROOT / "benchmarks" / "results" / "guarantee.json", help="report to write")
     add("--quiet", action="store_true", help="no progress bar")
     return parser.parse_args(arguments)

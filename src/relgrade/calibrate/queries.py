@@ -119,8 +119,9 @@ def gather(probabilities: Any, labels: Any, query_ids: Sequence[Any] | NDArray[A
     order = np.lexsort((y, p, number))
     p, y, number = p[order], y[order], number[order]
     starts = np.searchsorted(number, np.arange(n_queries + 1))
-    # The bytes of a query's sorted pairs: any fixed order of contents will do, since a drawn one follows.
-    content = np.stack([p, y], axis=1)
+    # The bytes of a query's sorted pairs: any fixed order of contents will do, since a drawn one follows. Ranks stand
+    # for the probabilities, so that a calibration fitted on these pairs has no say either.
+    content = np.stack([np.unique(p, return_inverse=True)[1].reshape(-1), y.astype(np.int64)], axis=1)
     keys = [content[first:end].tobytes() for first, end in itertools.pairwise(starts)]
     by_content = sorted(range(n_queries), key=keys.__getitem__)
     rank = np.empty(n_queries, dtype=np.int64)
@@ -158,4 +159,4 @@ def _checked(
         raise InvalidInput(
             f"the query is the unit of the promise: need {MIN_QUERIES} labelled queries at least, got {names.size}"
         )
-    return p + 0.0, y + 0.0, number.reshape(-1).astype(np.int64)  # -0.0 becomes 0.0, which has one byte pattern
+    return p, y, number.reshape(-1).astype(np.int64)
