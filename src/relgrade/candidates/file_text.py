@@ -94,17 +94,15 @@ def _decode(raw: bytes, path: Path, encoding: str | None) -> str:
 
 def _read_html(raw: bytes, path: Path, encoding: str | None) -> FileText:
     try:
-        from bs4 import BeautifulSoup, UnicodeDammit
+        from bs4 import BeautifulSoup
+        from bs4.dammit import EncodingDetector
     except ImportError as error:
         raise MissingExtra("beautifulsoup4", extra="corpus", purpose=f"read {path.name}") from error
-    if b"\0" in raw and not any(raw.startswith(mark) for mark, _ in _MARKS):
-        raise InvalidData("is binary, a page was expected", path=path)
-    # A page names its own encoding; what it says goes before what the caller says of files that say nothing.
-    found = UnicodeDammit(raw, override_encodings=["utf-8"], user_encodings=[encoding or "cp1252"], is_html=True)
-    if found.unicode_markup is None:
-        raise InvalidData("its encoding cannot be told; save it as UTF-8", path=path)
+    # What a page says of itself goes before what the caller says of files that say nothing.
+    declared = EncodingDetector.find_declared_encoding(raw, is_html=True)
     try:
-        soup = BeautifulSoup(found.unicode_markup, "html.parser")
+        markup = _decode(raw, path, declared if _is_known(declared) else encoding)
+        soup = BeautifulSoup(markup, "html.parser")
         title = soup.title.get_text() if soup.title else None
         for element in soup.find_all(_SILENT):
             element.decompose()
@@ -117,6 +115,13 @@ def _read_html(raw: bytes, path: Path, encoding: str | None) -> FileText:
         raise InvalidData("nested too deep to be a page", path=path) from error
     lines = (" ".join(line.split()) for line in words.splitlines())
     return FileText("\n".join(line for line in lines if line), title=" ".join((title or "").split()) or None)
+
+
+def _is_known(encoding: str | None) -> bool:
+    try:
+        return encoding is not None and "".encode(encoding) == b""
+    except LookupError:  # none of text, such as base64, too
+        return False
 
 
 def _read_pdf(path: Path) -> FileText:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -41,21 +42,18 @@ class VectorCache:
     def __init__(self, folder: Path, encoder: Encoder) -> None:
         self._folder, self._encoder = folder, encoder
         self._row_bytes = _FLOAT_BYTES * encoder.dimension
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._check_note()
-            self._keys: IO[bytes] = (folder / "keys.bin").open("ab", buffering=0)
+        with ExitStack() as stack:
             try:
-                self._vectors: IO[bytes] = (folder / "vectors.f32").open("ab", buffering=0)
+                folder.mkdir(parents=True, exist_ok=True)
+                self._check_note()
+                # Unbuffered: what was written survives the death of the process.
+                self._keys: IO[bytes] = stack.enter_context((folder / "keys.bin").open("ab", buffering=0))
+                self._vectors: IO[bytes] = stack.enter_context((folder / "vectors.f32").open("ab", buffering=0))
                 self._lock()
                 self._row_of = self._open_rows()
-            except BaseException:
-                self._keys.close()
-                raise
-        except OSError as error:
-            if isinstance(error, OutputError):
-                raise
-            raise OutputError.from_os_error(error, path=folder) from error
+            except OSError as error:
+                raise OutputError.from_os_error(error, path=folder) from error
+            self._files = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -63,8 +61,7 @@ class VectorCache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._vectors.close()
-        self._keys.close()
+        self._files.close()
 
     def __len__(self) -> int:
         return len(self._row_of)

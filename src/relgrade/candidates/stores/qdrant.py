@@ -47,7 +47,8 @@ def read(location: StoreLocation, settings: CorpusSettings, *, has_vectors: bool
 
 def _open(location: StoreLocation) -> Any:
     if location.is_server:
-        return QdrantClient(url=location.location, api_key=location.api_key, timeout=60)
+        # The check of versions runs in a thread of its own and warns where a server is slow to answer.
+        return QdrantClient(url=location.location, api_key=location.api_key, timeout=60, check_compatibility=False)
     path = Path(location.location)
     if not (path / "meta.json").is_file():  # the client would make a new store there
         raise InvalidData("no local Qdrant store; a folder with meta.json, or a URL, was expected", path=path)
