@@ -9,7 +9,7 @@ from relgrade.errors import InvalidInput, UndefinedMeasure
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
-VERDICTS = [metrics.precision, metrics.recall, metrics.f1, metrics.mcc, metrics.cohen_kappa]
+VERDICTS = [metrics.precision, metrics.recall, metrics.f1, metrics.accuracy, metrics.mcc, metrics.cohen_kappa]
 RANKINGS = [metrics.average_precision, metrics.auroc, metrics.best_f1]
 CONFIDENCES = [metrics.brier, metrics.log_loss, metrics.expected_calibration_error]
 
@@ -38,6 +38,7 @@ def test_measures_agree_with_scikit_learn(seed):
         (metrics.precision(kept, labels), sklearn_metrics.precision_score(labels, kept)),
         (metrics.recall(kept, labels), sklearn_metrics.recall_score(labels, kept)),
         (metrics.f1(kept, labels), sklearn_metrics.f1_score(labels, kept)),
+        (metrics.accuracy(kept, labels), sklearn_metrics.accuracy_score(labels, kept)),
         (metrics.mcc(kept, labels), sklearn_metrics.matthews_corrcoef(labels, kept)),
         (metrics.cohen_kappa(kept, labels), sklearn_metrics.cohen_kappa_score(kept, labels)),
         (metrics.average_precision(scores, labels), sklearn_metrics.average_precision_score(labels, scores)),
@@ -55,6 +56,24 @@ def test_ndcg_agrees_with_scikit_learn_also_on_ties(k):
     scores, grades = generator.integers(0, 4, 30), generator.integers(0, 4, 30)
     expected = sklearn_metrics.ndcg_score([grades], [scores], k=k)
     assert metrics.ndcg_at(scores, grades, k=k) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ndcg_agrees_with_ir_measures(seed):
+    ir_measures = pytest.importorskip("ir_measures")
+    generator = np.random.default_rng(seed)
+    n_queries, n_documents = 8, 25
+    # No ties: trec_eval breaks them by document id.
+    scores = generator.permutation(n_queries * n_documents).reshape(n_queries, -1) / 7.0
+    grades = generator.integers(0, 4, (n_queries, n_documents)) * (generator.random((n_queries, n_documents)) < 0.3)
+    grades[:, 0] = 1
+    qrels = [ir_measures.Qrel(f"q{i}", f"d{j}", int(grades[i, j])) for i, j in np.ndindex(grades.shape)]
+    run = [ir_measures.ScoredDoc(f"q{i}", f"d{j}", float(scores[i, j])) for i, j in np.ndindex(scores.shape)]
+    found = ir_measures.iter_calc([ir_measures.nDCG @ 10], qrels, run)
+    expected = {each.query_id: each.value for each in found}
+    assert len(expected) == n_queries
+    for i in range(n_queries):
+        assert metrics.ndcg_at(scores[i], grades[i], k=10) == pytest.approx(expected[f"q{i}"], abs=1e-9)
 
 
 def test_best_f1_is_the_best_of_all_thresholds():

@@ -234,7 +234,7 @@ def _settings(job: _Job, *, grader: Grader | None) -> ReportSettings:
 
 def _list_score(grader: Grader) -> Callable[[Any], float] | None:
     """P(any relevant) of a list's logits, where the bundle was calibrated for it."""
-    calibration = getattr(grader.bundle.manifest, "list_calibration", None)
+    calibration = grader.bundle.manifest.any_relevant
     if calibration is None:
         return None
     from relgrade.probability import list_probability

@@ -120,11 +120,12 @@ def _svg(figure: Any, name: str, label: str) -> str:
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = target.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Its style sheet would hold for the whole page.
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s(width|height)="[\d.]+pt"', "", text, count=2)
     text = re.sub(r"font:\s*([\d.]+)px[^;\"]*", r"font-size: \1px", text)
-    text = re.sub(r"\bid=\"(?!p)([^\"]+)\"", rf'id="{name}-\1"', text)
-    text = re.sub(r"href=\"#(?!p)([^\"]+)\"", rf'href="#{name}-\1"', text)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -90,6 +90,30 @@ def estimate(
     return Estimate(value, interval.low, interval.high, n_queries, n_pairs)
 
 
+def share_estimate(
+    share: NDArray[np.bool_], draws: NDArray[np.float64], *, n_pairs: int, reason: str | None = None
+) -> Estimate:
+    """A share of independent queries: as `estimate`, but exact where the bootstrap is blind.
+
+    When all queries agree every draw does, and the percentile interval would be a point; the interval is then that of
+    Clopper and Pearson 1934, which for none of n is 0 to 1 - 0.025 ** (1 / n).
+
+    Args:
+        share: for each query it rests on, shape (n_queries,).
+        draws: the share in each draw, shape (n_draws,).
+        n_pairs: of those queries.
+        reason: why there is no value when there are no queries.
+    """
+    n = share.size
+    value = float(share.mean()) if n else None
+    found = estimate(value, draws, n_queries=n, n_pairs=n_pairs, reason=reason)
+    if value not in (0.0, 1.0):
+        return found
+    reach = 1.0 - ((1.0 - LEVEL) / 2.0) ** (1.0 / n)
+    low, high = (0.0, reach) if value == 0.0 else (1.0 - reach, 1.0)
+    return Estimate(value, low, high, n, n_pairs)
+
+
 def ratio_draws(
     counts: NDArray[np.float64], part: NDArray[np.float64], whole: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -98,7 +98,7 @@ def default_block_length(n_rows: int) -> int:
     length grows with the cube root (Kuensch 1989; Lahiri 2003, "Resampling Methods for Dependent Data", chapter 5), so
     this one errs on the side of wide intervals.
     """
-    return int(np.ceil(np.sqrt(n_rows)))
+    return max(1, int(np.ceil(np.sqrt(n_rows))))
 
 
 def _refuse_repeats(query_ids: Sequence[str], doc_ids: Sequence[str]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from relgrade.errors import MissingExtra
 from relgrade.evaluate.figures import reliability_figure, threshold_figure
-from relgrade.evaluate.wording import missing_reasons
 
 # Measure -> what the table calls it, what it means, whether more is better.
 MEASURES: tuple[tuple[str, str, str, bool], ...] = (
@@ -36,7 +35,8 @@ TWIN_MEASURES = (
     ("keeps_something", "Keeps something", "lists without a relevant document that keep any, at the threshold", False),
 )
 NO_VALUE, MINUS = "\u2013", "\u2212"  # dashes as printers know them
-TILES = ("precision", "recall", "losing_all", "false_keep", "average_precision", "calibration_error")
+TILES = ("precision", "recall", "losing_all", "false_keep", "average_precision", "calibration_error", "f1", "accuracy")
+N_TILES = 6
 SLICE_COLUMNS = ("precision", "recall", "losing_all", "false_keep", "average_precision", "calibration_error")
 DIFFERENCES = ("precision", "recall", "f1", "accuracy", "losing_all", "false_keep", "average_precision")
 
@@ -60,10 +60,10 @@ def render_page(report: Mapping[str, Any]) -> str:
         labels=labels,
         measures=[name for name, *_ in MEASURES if _has_any(report, name)],
         twin_measures=TWIN_MEASURES,
-        tiles=[name for name in TILES if grader[name] is not None and grader[name]["value"] is not None],
+        tiles=[name for name in TILES if _has_value(grader[name])][:N_TILES],
         slice_columns=SLICE_COLUMNS,
         differences=DIFFERENCES,
-        missing=missing_reasons(grader),
+        missing=_missing(grader),
         style=_markup(_asset("report.css")),
         reliability_svg=None if reliability is None else _markup(reliability_figure(reliability)),
         threshold_svg=None if curve is None else _markup(threshold_figure(curve, threshold=grader["threshold"])),
@@ -72,8 +72,21 @@ def render_page(report: Mapping[str, Any]) -> str:
 
 
 def _has_any(report: Mapping[str, Any], name: str) -> bool:
-    found = [each["evaluation"][name] for each in report["contenders"]]
-    return any(each is not None and each["value"] is not None for each in found)
+    return any(_has_value(each["evaluation"][name]) for each in report["contenders"])
+
+
+def _has_value(estimate: Mapping[str, Any] | None) -> bool:
+    return estimate is not None and estimate["value"] is not None
+
+
+def _missing(evaluation: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Reason -> what the table calls the measures that have no value for it."""
+    names: dict[str, list[str]] = {}
+    for name, label, *_ in MEASURES:
+        found = evaluation[name]
+        if found is not None and found["value"] is None:
+            names.setdefault(str(found["reason"]), []).append(label)
+    return names
 
 
 def _environment() -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relgrade import metrics
 from relgrade.errors import InvalidInput
-from relgrade.evaluate.intervals import Estimate, draw_queries, estimate, ranking_draws, ratio_draws
+from relgrade.evaluate.intervals import Estimate, draw_queries, estimate, ranking_draws, ratio_draws, share_estimate
 from relgrade.evaluate.rows import Floats, Rows, check_scores, check_verdicts
 
 RECALL = 0.9
@@ -78,7 +78,8 @@ def compare_twins(
     keeps = joined(None, np.full(1, np.nan), "there are no verdicts")
     if is_kept is not None:
         keeps_absent = rows.sums(check_verdicts(is_kept, rows) & ~rows.relevant)[has_twins] > 0
-        keeps = joined(float(keeps_absent.mean()), ratio_draws(counts, keeps_absent.astype(float), np.ones(n_twins)))
+        draws = ratio_draws(counts, keeps_absent.astype(float), np.ones(n_twins))
+        keeps = share_estimate(keeps_absent, draws, n_pairs=n_pairs)
     return TwinLists(
         n_queries=n_twins,
         scored_by=scored_by,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from relgrade import metrics
 from relgrade.errors import UndefinedMeasure
-from relgrade.evaluate.intervals import Estimate
+from relgrade.evaluate.intervals import Estimate, ratio_draws, share_estimate
 from relgrade.evaluate.rows import NO_QUERIES, Floats, Rows
 
 VERDICT_MEASURES = ("precision", "recall", "f1", "accuracy", "mcc", "kappa", "losing_all", "false_keep")
@@ -96,21 +96,15 @@ def _query_estimates(rows: Rows, each: Confusion, counts: Floats) -> dict[str, E
     is_lost = has_relevant & (each.found == 0)
     is_false_keep = is_open & (each.found + each.false_kept > 0)
     return {
-        "losing_all": rows.ratio(
-            counts,
-            is_lost.astype(float),
-            has_relevant.astype(float),
-            of=has_relevant,
-            reason="no query has a relevant document",
-        ),
-        "false_keep": rows.ratio(
-            counts,
-            is_false_keep.astype(float),
-            is_open.astype(float),
-            of=is_open,
-            reason="every query has a relevant document",
-        ),
+        "losing_all": _share(rows, is_lost, has_relevant, counts, "no query has a relevant document"),
+        "false_keep": _share(rows, is_false_keep, is_open, counts, "every query has a relevant document"),
     }
+
+
+def _share(rows: Rows, part: NDArray[np.bool_], of: NDArray[np.bool_], counts: Floats, reason: str) -> Estimate:
+    """The share of the queries `of` that are in `part`."""
+    draws = ratio_draws(counts, part.astype(float), of.astype(float))
+    return share_estimate(part[of], draws, n_pairs=int(of[rows.query].sum()), reason=reason)
 
 
 def _divide(part: Floats, whole: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """Sentences of a report: the verdict first, and what to know before believing a number."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -110,12 +110,3 @@ def notes_on(rows: Rows, scores: Floats | None) -> Iterator[str]:
         yield f"Every row is labelled {kind}: what compares relevant with irrelevant rows has no value."
     if scores is not None and bool(np.all(scores == scores[0])):
         yield "All scores are equal: the ranking says nothing, and every verdict is the same."
-
-
-def missing_reasons(evaluation: dict[str, Any]) -> dict[str, str]:
-    """Measure -> why it has no value, of an evaluation as plain JSON."""
-    return {
-        name: str(found["reason"])
-        for name, found in evaluation.items()
-        if isinstance(found, dict) and found.get("value") is None and found.get("reason")
-    }
