@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -377,3 +379,13 @@ def test_arguments_stay_as_they_were():
     copies = [each.copy() for each in data]
     threshold_of(data, Promise("recall", 0.5))
     assert all((a == b).all() for a, b in zip(data, copies, strict=True))
+
+
+# --- the page
+
+
+def test_the_code_of_the_page_prints_what_it_says(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    exec(block, {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^# -> (.*)$", block, flags=re.MULTILINE)
