@@ -216,7 +216,8 @@ def test_the_page_can_be_used_without_seeing_it(url_of, open_page):
             break
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.getElementById('count').innerText.startsWith('2 ')")
-    unnamed = "[...document.querySelectorAll('button, select, input')].filter(e => !e.textContent && !e.labels?.length)"
+    controls = "[...document.querySelectorAll('button, select, input')]"
+    unnamed = f"{controls}.filter(e => e.offsetParent && !e.textContent && !e.labels?.length)"
     assert page.evaluate(f"{unnamed}.length") == 0
 
 

@@ -79,10 +79,15 @@ def _words(text: str) -> list[str]:
 
 
 def _ranks(values: NDArray[np.float64], query: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Rank by falling value inside the query, 0 the best and 1 the last; 0 for a query's only document."""
+    """Rank by falling value inside the query, 0 the best and 1 the last, ties the mean of theirs; 0 for a lone one."""
     order = np.lexsort((-values, query))
     sizes = np.bincount(query)
     starts = np.cumsum(sizes) - sizes
     ranks = np.empty(values.size)
     ranks[order] = np.arange(values.size) - starts[query[order]]
-    return ranks / np.maximum(sizes[query] - 1, 1)
+    is_new = np.append(True, (np.diff(values[order]) != 0.0) | (np.diff(query[order]) != 0))[: values.size]
+    tie = np.empty(values.size, dtype=np.int64)
+    tie[order] = np.cumsum(is_new) - 1
+    ranks = (np.bincount(tie, weights=ranks) / np.bincount(tie))[tie]
+    settled: NDArray[np.float64] = ranks / np.maximum(sizes[query] - 1, 1)
+    return settled
