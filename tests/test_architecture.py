@@ -18,6 +18,7 @@ PACKAGE = "relgrade"
 DOOR = {"__init__", "__main__"}  # the package's own front door may import anything
 STEPS, TOP = 3, 4  # numbers of layers in the table
 STEP_MAY_IMPORT = {"export": {"student", "grade"}, "client": {"grade"}, "serve": {"grade"}}
+INTEGRATIONS_MAY_IMPORT = {"grade", "client"}
 
 HOMES = {
     "torch": {"student", "export"},
@@ -46,6 +47,11 @@ HOMES = {
     "pyarrow": {"formats"},
     "huggingface_hub": {"grade"},
     "click": {"cli"},
+    "haystack": {"integrations"},
+    "langchain_core": {"integrations"},
+    "langgraph": {"integrations"},
+    "llama_index": {"integrations"},
+    "mcp": {"integrations"},
 }
 MAX_LINES = 320  # the aim is 250
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
@@ -97,6 +103,8 @@ def reason_against(importer: str, imported: str, layer: dict[str, int]) -> str |
         if name not in layer:
             return f"{name} has no layer in docs/design.md"
     here, there = layer[importer], layer[imported]
+    if importer == "integrations" and there >= STEPS and imported not in INTEGRATIONS_MAY_IMPORT:
+        return f"integrations imports {imported}; of steps it may import grade and client alone"
     if here == TOP or there < here or (here == there == 2):
         return None
     if imported in STEP_MAY_IMPORT.get(importer, ()):
@@ -257,6 +265,7 @@ def planted(tmp_path):
         ("grade__x", "from relgrade import Grade", ":1: import Grade from the module that owns it"),
         ("grade__x", "from relgrade.novelty import y", ":1: novelty has no layer"),
         ("grade__x", "from .runtime import y", ":1: relative import .runtime"),
+        ("integrations__x", "from relgrade.evaluate import y", ":1: integrations imports evaluate"),
         ("evaluate__x", "import importlib\nimportlib.import_module('relgrade.grade')", ":2: step evaluate imports"),
         (
             "metrics",

@@ -1,0 +1,202 @@
+"""What every adapter does: grade the documents of a query, keep some, and say so when the grader failed.
+
+It takes and returns positions, so that an adapter copies its own framework's objects and nobody changes them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from relgrade.errors import GradingError, InvalidInput
+from relgrade.grade import keep
+from relgrade.integrations.source import is_asynchronous, open_grader
+from relgrade.records import Document, Grade, GradedList, KeepPolicy
+
+OnError = Literal["raise", "keep_all", "drop_all"]
+Order = Literal["score", "input"]
+
+log = logging.getLogger("relgrade.integrations")
+
+_DEFAULT_POLICY = KeepPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What became of one query's documents. Every position of the call is in `kept` or in `rejected`."""
+
+    kept: tuple[int, ...]  # positions, in the order to hand on
+    rejected: tuple[int, ...]  # positions, ascending
+    grades: tuple[Grade | None, ...]  # one per position; None: not told, see `Screen`
+    error: str | None = None  # why nothing was judged; `kept` is then all or nothing
+    bundle_hash: str | None = None  # which grader said so; None after an error
+    operating_point: str | None = None  # which threshold decided
+
+    @property
+    def is_any_relevant(self) -> bool:
+        """Whether a document that was kept is relevant. After an error: whether anything was kept."""
+        if self.error is not None:
+            return bool(self.kept)
+        return any(grade is not None and grade.relevant for grade in (self.grades[i] for i in self.kept))
+
+    def notes(self, position: int) -> dict[str, Any]:
+        """Flat fields for the metadata of a copy, of types that any store takes; never of the caller's own object.
+
+        `relevance_score` is the calibrated probability, the name that other rerankers use too.
+        """
+        if self.error is not None:
+            return {"relgrade_error": self.error}
+        grade = self.grades[position]
+        if grade is None:
+            return {"relgrade_bundle": self.bundle_hash, "relgrade_point": self.operating_point}
+        return {
+            "relevance_score": grade.probability,
+            "relevance_verdict": grade.verdict,
+            "relgrade_truncated": grade.truncated,
+            "relgrade_point": grade.operating_point,
+            "relgrade_bundle": self.bundle_hash,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Counts and what decided, for events, states and logs; JSON."""
+        return {
+            "n_kept": len(self.kept),
+            "n_rejected": len(self.rejected),
+            "any_relevant": self.is_any_relevant,
+            "operating_point": self.operating_point,
+            "bundle_hash": self.bundle_hash,
+            "error": self.error,
+        }
+
+
+class Screen:
+    """A grader with a policy and a rule for failures. Safe to share between threads.
+
+    Args:
+        grader: as for `open_grader`.
+        operating_point: as for `open_grader`.
+        policy: how few and how many are kept. With `max_tokens` the grader chooses itself, as it alone counts tokens,
+            and the rejected ones come back without a grade.
+        on_error: when the grader fails: raise; keep everything; or drop everything. An empty query and a document of
+            the wrong type always raise, as no grader could do better with them.
+        order: of the kept ones: best first, ties as in the call; or as in the call.
+        api_key: of a server.
+
+    Raises:
+        InvalidInput: a value is none of these.
+        BundleError, MissingExtra: as `open_grader`; `on_error` is about grading, not about opening.
+    """
+
+    def __init__(
+        self,
+        grader: Any = None,
+        *,
+        operating_point: str | None = None,
+        policy: KeepPolicy | None = None,
+        on_error: OnError = "raise",
+        order: Order = "score",
+        api_key: str | None = None,
+    ) -> None:
+        self.policy = _DEFAULT_POLICY if policy is None else policy
+        if not isinstance(self.policy, KeepPolicy):
+            raise InvalidInput(f"policy: a KeepPolicy was expected, got {type(policy).__name__}")
+        self.on_error = require_choice("on_error", on_error, get_args(OnError))
+        self.order = require_choice("order", order, get_args(Order))
+        self.grader = open_grader(grader, operating_point=operating_point, api_key=api_key)
+
+    def run(self, query: str, documents: Sequence[Document]) -> Screened:
+        """Judge and choose.
+
+        Raises:
+            InvalidInput: the query is empty, or the grader answers in coroutines.
+            Exception: what the grader raised, with `on_error="raise"`.
+        """
+        if not documents:
+            return Screened((), (), ())
+        if is_asynchronous(self.grader):
+            raise InvalidInput(f"{type(self.grader).__name__} answers asynchronous calls alone; take a Client here")
+        try:
+            return self._screened(self._ask(query, documents), len(documents))
+        except InvalidInput:
+            raise
+        except Exception as error:  # of whatever grader this is: a server, a runtime, an object of the caller's
+            return self._failed(error, len(documents))
+
+    async def run_async(self, query: str, documents: Sequence[Document]) -> Screened:
+        """The same without blocking the loop: an `AsyncClient` is awaited, other graders work in a thread."""
+        if not documents or not is_asynchronous(self.grader):
+            return await asyncio.to_thread(self.run, query, documents)
+        try:
+            return self._screened(await self._ask(query, documents), len(documents))
+        except InvalidInput:
+            raise
+        except Exception as error:  # as in `run`
+            return self._failed(error, len(documents))
+
+    def _ask(self, query: str, documents: Sequence[Document]) -> Any:
+        if self.policy.max_tokens is None:
+            return self.grader.grade(query, documents)
+        return self.grader.filter(query, documents, policy=self.policy)
+
+    def _screened(self, found: GradedList, n_documents: int) -> Screened:
+        grades: list[Grade | None] = [None] * n_documents
+        for grade in found.grades:
+            grades[grade.index] = grade
+        if self.policy.max_tokens is None:
+            if None in grades:  # an error is a third state, never "not relevant"
+                index = grades.index(None)
+                raise GradingError(f"the grader returned no grade for document {index} of {n_documents}", index=index)
+            kept = [found.grades[i].index for i in keep.choose(found.grades, self.policy)]
+        else:
+            kept = [grade.index for grade in found.grades]
+        rejected = tuple(sorted(set(range(n_documents)) - set(kept)))
+        if self.order == "score":
+            kept.sort(key=lambda i: (-_logit(grades[i]), i))
+        else:
+            kept.sort()
+        return Screened(tuple(kept), rejected, tuple(grades), None, found.bundle_hash, found.operating_point.name)
+
+    def _failed(self, error: Exception, n_documents: int) -> Screened:
+        if self.on_error == "raise":
+            raise error
+        what = f"{type(error).__name__}: {error}"
+        done = "kept" if self.on_error == "keep_all" else "dropped"
+        log.warning("the grader failed, all %d documents were %s: %s", n_documents, done, what)
+        everything = tuple(range(n_documents))
+        kept, rejected = (everything, ()) if done == "kept" else ((), everything)
+        return Screened(kept, rejected, (None,) * n_documents, what)
+
+
+def as_document(text: str | None, metadata: Mapping[str, Any], *, id: str | None, title_key: str | None) -> Document:
+    """A document for the grader from the parts that a framework has.
+
+    Args:
+        text: None stands for no text, which is not relevant by rule.
+        metadata: only plain values go on: the grader may tell collections by them, and a server takes JSON.
+        id: the framework's.
+        title_key: which metadata is the title; None: the document has none.
+
+    Raises:
+        InvalidInput: the text is no str.
+    """
+    if text is not None and not isinstance(text, str):
+        raise InvalidInput(f"document {id or ''}: a str was expected as its text, got {type(text).__name__}")
+    title = metadata.get(title_key) if title_key is not None else None
+    plain = {str(name): value for name, value in metadata.items() if isinstance(value, str | bool | int | float)}
+    return Document(text or "", title if isinstance(title, str) else None, id, plain)
+
+
+def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    """The value, if it is one of the choices.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if value not in choices:
+        raise InvalidInput(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def _logit(grade: Grade | None) -> float:
+    return float("-inf") if grade is None else grade.logit
