@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks.labelled import Collection
 from relgrade.evaluate import Estimate, Evaluation, compare_scores
-from relgrade.evaluate.intervals import estimate
 from relgrade.evaluate.evaluation import average_precision_draws
+from relgrade.evaluate.intervals import estimate
 
 GRADER = "grader"  # the name of the contender under test; the others are baselines
 # What the embedded default has to show: margin of the macro AP, and the worst collection.

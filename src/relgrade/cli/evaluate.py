@@ -201,6 +201,8 @@ def _calibrating(job: _Job, rows: list[LabelledRow]) -> Calibrating | None:
     from relgrade.cli.evaluate_contenders import Calibrating
     from relgrade.cli.evaluate_rows import judgements_of, read_labelled_pairs, refuse_shared_queries, rows_of_pairs
 
+    if any(row.query is None or row.document is None for row in rows):
+        raise click.UsageError("--calibration-pairs needs --pairs: these scores hold no texts to compare")
     others = rows_of_pairs(read_labelled_pairs(job.calibration_pairs, split=None, cut=job.cut))
     refuse_shared_queries(rows, others)
     judged = judgements_of(others, by=(), cut=job.cut, path=job.calibration_pairs)

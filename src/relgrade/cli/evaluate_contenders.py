@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from relgrade.cli.evaluate_rows import LabelledRow, query_keys
+from relgrade.cli.evaluate_rows import LabelledRow, field_of, query_keys
 from relgrade.errors import InvalidData, InvalidInput, MissingExtra
 from relgrade.evaluate.judgements import Contender
 
@@ -49,6 +49,7 @@ def grade_contender(grader: Grader, pairs: Sequence[Pair], *, name: str, progres
     return Contender(
         name=name,
         kind="grader",
+        note=collections_note(grader),
         scores=np.asarray([grade.logit for grade in grades]),
         probabilities=np.asarray([grade.probability for grade in grades]),
         is_kept=np.asarray([grade.relevant for grade in grades]),
@@ -72,19 +73,7 @@ def score_contender(
         InvalidData: the file lacks what is needed.
     """
     if grader is not None:
-        from relgrade.probability import calibrated_probability
-
-        logits = _column(rows, "logit", path)
-        cut = grader.operating_point.threshold
-        probabilities = calibrated_probability(grader.bundle.manifest.calibration, logits)
-        return Contender(
-            name=name,
-            kind="grader",
-            scores=logits,
-            probabilities=probabilities,
-            is_kept=probabilities >= cut,
-            threshold=cut,
-        )
+        return _calibrated_contender(rows, grader, name=name, path=path)
     probabilities = _column(rows, "probability", path)
     has_logits = all("logit" in row.values for row in rows)
     if threshold is None and not all("relevant" in row.values for row in rows):
@@ -100,6 +89,40 @@ def score_contender(
         is_kept=kept,
         threshold=threshold,
     )
+
+
+def _calibrated_contender(rows: Sequence[LabelledRow], grader: Grader, *, name: str, path: Path) -> Contender:
+    """Logits judged as the grader judges them, by the collection of each row where the bundle tells them apart."""
+    from relgrade.probability import calibrated_probability
+
+    manifest, point = grader.bundle.manifest, grader.operating_point
+    logits = _column(rows, "logit", path)
+    probabilities = calibrated_probability(manifest.calibration, logits)
+    is_kept = probabilities >= point.threshold
+    field = "" if manifest.collections is None else manifest.collections.field
+    for member in () if manifest.collections is None else manifest.collections.members:
+        own = np.asarray([str(field_of(row, field)) == member.value for row in rows])
+        cut = next(each.threshold for each in member.operating_points if each.name == point.name)
+        probabilities[own] = calibrated_probability(member.calibration, logits[own])
+        is_kept[own] = probabilities[own] >= cut
+    return Contender(
+        name=name,
+        kind="grader",
+        note=collections_note(grader),
+        scores=logits,
+        probabilities=probabilities,
+        is_kept=is_kept,
+        threshold=point.threshold,
+    )
+
+
+def collections_note(grader: Grader) -> str:
+    """What the report must say where one threshold does not decide everywhere; empty where it does."""
+    collections = grader.bundle.manifest.collections
+    if collections is None:
+        return ""
+    values = ", ".join(member.value for member in collections.members)
+    return f"Rows whose {collections.field} is {values} are judged by thresholds of their own; the one shown is pooled."
 
 
 def baselines(

@@ -134,7 +134,7 @@ def judgements_of(rows: Sequence[LabelledRow], *, by: Sequence[str], cut: float 
         queries=[str(row.query) for row in rows] if has_texts else None,
         documents=[str(row.document) for row in rows] if has_texts else None,
         grades=np.maximum(np.asarray(grades, dtype=np.float64), 0.0) if is_graded else None,
-        fields={name: [_field(row, name) for row in rows] for name in by},
+        fields={name: [field_of(row, name) for row in rows] for name in by},
     )
 
 
@@ -181,7 +181,8 @@ def _labels(
     return [float(row.label or 0.0) for row in rows]
 
 
-def _field(row: LabelledRow, name: str) -> Any:
+def field_of(row: LabelledRow, name: str) -> Any:
+    """What the row holds under a name, None where it holds nothing."""
     return row.source if name == "source" else row.fields.get(name)
 
 
