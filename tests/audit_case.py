@@ -11,7 +11,7 @@ from relgrade.audit.guideline import guideline_for
 from relgrade.audit.server import AnnotationServer
 from relgrade.records import Pair
 
-WORDS = "amber birch cedar delta ember fjord grove heath inlet jetty knoll larch".split()
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll", "larch"]
 
 
 def labelled_pairs(*, n_queries=30, n_documents=6, seed=0, share_wrong=0.15, **fields):

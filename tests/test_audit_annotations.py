@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from audit_case import labelled_pairs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from audit_case import labelled_pairs
 from relgrade.audit.annotating import Annotating, StaleCase
 from relgrade.audit.annotations import AnnotationLog, read_annotations
 from relgrade.audit.cases import draw_sample

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from benchmarks.ppi_coverage import WORLDS, audit, main, make_population, simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.ppi_coverage import WORLDS, audit, main, make_population, simulate
 from relgrade.audit.ppi import Audited, share_found, share_relevant
 from relgrade.errors import InvalidInput, UndefinedMeasure
 

@@ -118,7 +118,7 @@ def test_grades_are_weighed_and_cut():
             doc_id=f"d{i}",
             document=f"text {i}",
             label=float(given[i] >= 2),
-            fields={"grade": int(given[i])},
+            fields={"teacher_grade": float(given[i]), "grade": 0},
         )
         for i in range(120)
     ]

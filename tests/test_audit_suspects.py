@@ -148,13 +148,13 @@ def test_a_correction_keeps_the_whole_history():
     pair = Pair(query_id="1", query="q", doc_id="d", document="x", label=0.7, fields=fields)
     person = Correction("1", "d", None, 0.0, "ann")
     once = apply_corrections([pair], [person])
-    twice = apply_corrections(once.pairs, [Correction("1", "d", None, 0.8, "judge-2", 3)])
+    twice = apply_corrections(once.pairs, [Correction("1", "d", None, 0.8, "judge-2", {"teacher_grade": 3})])
     assert (once.n_changed, once.n_confirmed, twice.n_changed) == (1, 0, 1)
     assert apply_corrections(once.pairs, [person]).pairs == once.pairs
     (last,) = twice.pairs
-    assert (last.label, last.fields["grade"], last.fields["mine"]) == (0.8, 3, 1)
+    assert (last.label, last.fields["teacher_grade"], last.fields["mine"]) == (0.8, 3, 1)
     assert last.fields["label_history"] == [
-        {"label": 0.7, "by": "teacher-1", "model": "teacher-1", "disagreement": 0.4, "label_mass": 0.99},
+        {"label": 0.7, "by": "teacher-1", "model": "teacher-1", "label_mass": 0.99, "disagreement": 0.4},
         {"label": 0.0, "by": "ann"},
     ]
     assert pair.fields == fields
@@ -167,7 +167,7 @@ def test_most_people_decide_and_a_tie_decides_nothing():
 
     tie, graded = said(0, 1, doc_id="tie"), said(3, 1, 2, doc_id="g", scale="graded")
     found = corrections_from_people([*said(1, 1, 0), *tie, *graded])
-    assert [(each.doc_id, each.label, each.by, each.grade) for each in found] == [
-        ("d", 1.0, "p0, p1, p2", None),
-        ("g", 1.0, "p0, p1, p2", 2),
+    assert [(each.doc_id, each.label, each.by, each.about) for each in found] == [
+        ("d", 1.0, "p0, p1, p2", {}),
+        ("g", 1.0, "p0, p1, p2", {"grade": 2}),
     ]

@@ -5,7 +5,7 @@ A label that is replaced moves into field `label_history`, oldest first, with wh
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ from relgrade.records import Pair
 HISTORY = "label_history"
 BY = "label_by"
 # They describe the label they came with, and go into the history with it.
-_ABOUT_LABEL = ("model", "disagreement", "label_mass", "samples", "grade")
+_ABOUT_LABEL = (
+    *("rubric_hash", "model", "method", "majority", "teacher_grade", "label_mass", "n_samples", "disagreement"),
+    *("input_tokens", "output_tokens", "cost", "reply"),
+)
 _Name = tuple[str | None, str, str]
 
 
@@ -44,7 +47,7 @@ class Correction:
     source: str | None  # None: whatever the pair's is
     label: float  # P(relevant) in [0, 1]
     by: str  # who
-    grade: int | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)  # fields that come with it: people's grade, the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def corrections_from_people(annotations: Sequence[Annotation], *, key: SampleKey
                 source=source,
                 label=float(share > 0.5),
                 by=", ".join(sorted({each.annotator for each in answers})),
-                grade=int(np.quantile(grades, 0.5, method="lower")) if len(grades) == len(answers) else None,
+                about={"grade": int(np.quantile(grades, 0.5, method="lower"))} if grades else {},
             )
         )
     return corrections
@@ -143,9 +146,9 @@ def corrections_from_labels(pairs: Sequence[Pair], *, by: str | None = None) -> 
     found = []
     for pair in pairs:
         if pair.label is not None:
-            who, grade = by or pair.fields.get("model") or "second teacher", pair.fields.get("grade")
-            grade = grade if type(grade) is int else None
-            found.append(Correction(pair.query_id, pair.doc_id, pair.source, pair.label, str(who), grade))
+            who = str(by or pair.fields.get("model") or "second teacher")
+            about = {name: pair.fields[name] for name in _ABOUT_LABEL if name in pair.fields}
+            found.append(Correction(pair.query_id, pair.doc_id, pair.source, pair.label, who, about))
     return found
 
 
@@ -186,7 +189,5 @@ def _corrected(pair: Pair, correction: Correction) -> Pair:
         "by": fields.pop(BY, None) or fields.get("model") or "teacher",
         **{name: fields.pop(name) for name in _ABOUT_LABEL if name in fields},
     }
-    fields |= {BY: correction.by, HISTORY: [*history, before]}
-    if correction.grade is not None:
-        fields["grade"] = correction.grade
+    fields |= {**correction.about, BY: correction.by, HISTORY: [*history, before]}
     return replace(pair, label=correction.label, fields=fields)

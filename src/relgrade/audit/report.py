@@ -39,6 +39,7 @@ from relgrade.metrics import auroc
 from relgrade.records import Pair
 
 N_GRADES = 4
+TEACHER_GRADE = "teacher_grade"  # field of a graded label: the mean over samples, so not always whole
 _Floats = NDArray[np.float64]
 
 
@@ -142,11 +143,11 @@ def _teacher(
 
 
 def _weighted_kappa(pairs: Sequence[Pair], query: NDArray[np.int64], judged: Judged, seed: int) -> Interval | None:
-    given = [pairs[i].fields.get("grade") for i in judged.index.tolist()]
-    if judged.scale != "graded" or not all(type(grade) is int and 0 <= grade < N_GRADES for grade in given):
+    given = [pairs[i].fields.get(TEACHER_GRADE) for i in judged.index.tolist()]
+    if judged.scale != "graded" or not all(_is_grade(grade) for grade in given):
         return None
     tables = cross_tables(
-        np.asarray(given, dtype=np.int64),
+        np.rint(np.asarray(given, dtype=np.float64)).astype(np.int64),
         judged.grade,
         n_categories=N_GRADES,
         weights=judged.weights / judged.weights.mean(),
@@ -157,6 +158,10 @@ def _weighted_kappa(pairs: Sequence[Pair], query: NDArray[np.int64], judged: Jud
         n_pairs=judged.index.size,
         seed=seed,
     )
+
+
+def _is_grade(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= N_GRADES - 1
 
 
 def _people(judged: Judged, query: NDArray[np.int64], seed: int) -> PeopleAgreement | None:
