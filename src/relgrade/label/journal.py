@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +32,8 @@ _BUSY_S = 30.0  # wait for another process's transaction, at most
 _COLUMNS = tuple(item.name for item in fields(Answer))
 _SELECT = f"select {', '.join(_COLUMNS)} from answers"
 _INSERT = f"insert or ignore into answers ({', '.join(_COLUMNS)}, time) values ({', '.join('?' * (len(_COLUMNS) + 1))})"
+_TOTALS = tuple(item.name for item in fields(Totals))
+_ADD = f"update totals set {', '.join(f'{name} = {name} + ?' for name in _TOTALS)}"
 _MAX_VARIABLES = 500
 
 
@@ -207,11 +209,8 @@ class Journal:
     def totals(self) -> Totals:
         """What was spent, in all runs and processes."""
         with self._errors():
-            found = dict(self._db.execute("select name, value from totals").fetchall())
-        counts = {
-            name: int(found.get(name, 0)) for name in ("requests", "unconfirmed", "input_tokens", "output_tokens")
-        }
-        return Totals(**counts, cost=float(found.get("cost", 0.0)))
+            row = self._db.execute(f"select {', '.join(_TOTALS)} from totals").fetchone()
+        return Totals(**dict(zip(_TOTALS, row, strict=True)))
 
     def _open(self) -> None:
         # NORMAL: what is committed survives the death of the process; a power cut may take the last moments.
@@ -221,6 +220,7 @@ class Journal:
             for statement in TABLES.split(";"):
                 self._db.execute(statement)
             self._db.execute("insert or ignore into meta values ('schema', ?)", (str(SCHEMA),))
+            self._db.execute("insert or ignore into totals values (1, 0, 0, 0, 0, 0.0)")
             (found,) = self._db.execute("select value from meta where name = 'schema'").fetchone()
             if int(found) > SCHEMA:
                 raise InvalidData(f"a journal of schema {found}, this relgrade reads {SCHEMA}; upgrade", path=self.path)
@@ -241,12 +241,11 @@ class Journal:
         return alive
 
     def _insert(self, answer: Answer) -> bool:
-        values = asdict(answer)
-        return self._db.execute(_INSERT, (*values.values(), time.time())).rowcount == 1
+        values = [getattr(answer, name) for name in _COLUMNS]
+        return self._db.execute(_INSERT, (*values, time.time())).rowcount == 1
 
     def _add(self, spent: Totals) -> None:
-        add = "insert into totals values (?, ?) on conflict (name) do update set value = value + excluded.value"
-        self._db.executemany(add, [(name, value) for name, value in asdict(spent).items() if value])
+        self._db.execute(_ADD, tuple(getattr(spent, name) for name in _TOTALS))
 
     def _select(self, query: str, keys: Sequence[str]) -> list[Any]:
         rows: list[Any] = []

@@ -20,7 +20,8 @@ create table if not exists exported (
 create table if not exists abouts (about text primary key, description text not null) without rowid;
 create table if not exists ladders (server text not null, model text not null, state text not null,
   primary key (server, model)) without rowid;
-create table if not exists totals (name text primary key, value real not null) without rowid;
+create table if not exists totals (id integer primary key, requests integer not null, unconfirmed integer not null,
+  input_tokens integer not null, output_tokens integer not null, cost real not null);
 """
 
 

@@ -218,8 +218,8 @@ class _Desk:
                     self._is_known = True
 
     async def _settle(self, job: Job) -> None:
-        tokens, cost = self._asker.most(job)
-        reason = self._budget.reserve(tokens, cost)
+        tokens, cost = self._asker.most(job) if self._budget.has_limit else (0.0, 0.0)
+        reason = await self._budget.reserve(tokens, cost)
         if reason is not None:
             self._journal.release([job.key])
             self._run.note(stopped=reason)

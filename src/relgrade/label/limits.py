@@ -74,22 +74,27 @@ class Pace:
 
 
 class Budget:
-    """Refuses a request that could pass the limit together with those in flight.
+    """Refuses a request that could pass the limit. One process never overdraws; a second may add what it has in flight.
 
     Args:
         limits: the run's.
         spent: what the journal's totals are now; called before each request.
+
+    Attributes:
+        has_limit: False where no request will ever be refused.
     """
 
     def __init__(self, limits: Limits, spent: Callable[[], Totals]) -> None:
         self._limits = limits
         self._spent = spent
-        self._has_limit = limits.max_tokens is not None or limits.max_cost is not None
+        self.has_limit = limits.max_tokens is not None or limits.max_cost is not None
+        self._n_reserved = 0
         self._reserved_tokens = 0.0
         self._reserved_cost = 0.0
+        self._settled = asyncio.Event()
 
-    def reserve(self, tokens: float, cost: float) -> str | None:
-        """Set an amount aside for a request.
+    async def reserve(self, tokens: float, cost: float) -> str | None:
+        """Set an amount aside for a request; near the limit, wait for those in flight: they take less than they may.
 
         Args:
             tokens: it may take at most, about.
@@ -98,18 +103,27 @@ class Budget:
         Returns:
             None, or the reason why the request must not be made; nothing is set aside then.
         """
-        if self._has_limit:
-            spent = self._spent()
-            total = spent.tokens + self._reserved_tokens + tokens
-            if self._limits.max_tokens is not None and total > self._limits.max_tokens:
-                return f"the limit of {self._limits.max_tokens:,} tokens is reached: {spent.tokens:,} spent"
-            if self._limits.max_cost is not None and spent.cost + self._reserved_cost + cost > self._limits.max_cost:
-                return f"the limit of {self._limits.max_cost:g} is reached: {spent.cost:.4f} spent"
+        while self.has_limit and (reason := self._reason_against(tokens, cost)) is not None:
+            if not self._n_reserved:
+                return reason
+            self._settled.clear()
+            await self._settled.wait()
+        self._n_reserved += 1
         self._reserved_tokens += tokens
         self._reserved_cost += cost
         return None
 
     def settle(self, tokens: float, cost: float) -> None:
         """Give back what was set aside; the journal has the true amount by now."""
+        self._n_reserved -= 1
         self._reserved_tokens -= tokens
         self._reserved_cost -= cost
+        self._settled.set()
+
+    def _reason_against(self, tokens: float, cost: float) -> str | None:
+        spent, limits = self._spent(), self._limits
+        if limits.max_tokens is not None and spent.tokens + self._reserved_tokens + tokens > limits.max_tokens:
+            return f"the limit of {limits.max_tokens:,} tokens is near: {spent.tokens:,} spent"
+        if limits.max_cost is not None and spent.cost + self._reserved_cost + cost > limits.max_cost:
+            return f"the limit of {limits.max_cost:g} is near: {spent.cost:.4f} spent"
+        return None

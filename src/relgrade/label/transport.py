@@ -75,20 +75,19 @@ class Transport:
         on_unconfirmed: Callable[[int], None] = lambda n_bytes: None,
         chance: random.Random | None = None,
     ) -> None:
-        self._url, self._limits = teacher.endpoint, limits
+        self._url, self._limits = httpx.URL(teacher.endpoint), limits
         self._key = teacher.api_key()
         self._on_unconfirmed = on_unconfirmed
         self._chance = chance or random.Random()
         self._requests = Pace(limits.requests_per_minute)
         self.tokens = Pace(limits.tokens_per_minute)
         self._paused_until_s = 0.0
-        headers = {"Content-Type": "application/json", "User-Agent": "relgrade"}
+        self._headers = {"Content-Type": "application/json", "User-Agent": "relgrade"}
         if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        pool = httpx.Limits(max_connections=limits.concurrency, max_keepalive_connections=limits.concurrency)
-        # One deadline for the whole exchange stands in `_try`; a reply that drips would never meet httpx's own.
-        timeout = httpx.Timeout(limits.timeout_s, connect=min(10.0, limits.timeout_s))
-        self._client = httpx.AsyncClient(headers=headers, limits=pool, timeout=timeout, follow_redirects=False)
+            self._headers["Authorization"] = f"Bearer {self._key}"
+        self._tls = httpx.create_ssl_context() if self._url.scheme == "https" else False
+        self._idle: list[httpx.AsyncClient] = []
+        self._clients: list[httpx.AsyncClient] = []
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,7 +95,8 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def post(self, content: bytes, *, tokens: float) -> Received:
         """Send a request until it is answered.
@@ -138,8 +138,23 @@ class Transport:
         raise RequestFailed(f"{reason} ({tries} {'try' if tries == 1 else 'tries'})")
 
     async def _try(self, content: bytes) -> "httpx.Response":
-        async with asyncio.timeout(self._limits.timeout_s):
-            return await self._client.post(self._url, content=content)
+        client = self._idle.pop() if self._idle else self._new_client()
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                return await client.post(self._url, content=content)
+        finally:
+            self._idle.append(client)
+
+    def _new_client(self) -> "httpx.AsyncClient":
+        """A client of one connection. A shared pool looks at every connection it has for every request."""
+        # One deadline for the whole exchange stands in `_try`; a reply that drips would never meet httpx's own.
+        timeout = httpx.Timeout(self._limits.timeout_s, connect=min(10.0, self._limits.timeout_s))
+        pool = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        client = httpx.AsyncClient(
+            headers=self._headers, limits=pool, timeout=timeout, follow_redirects=False, verify=self._tls
+        )
+        self._clients.append(client)
+        return client
 
     def _refused(self, response: "httpx.Response") -> tuple[str, float | None]:
         """The reason and the wait before the next try; raises where none is of use."""
@@ -216,19 +231,18 @@ def _error_message(response: "httpx.Response") -> str:
 def _server_wait_s(headers: Mapping[str, str]) -> float | None:
     """Seconds the server asks to wait; None where it says nothing that can be read."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        value = headers.get(name, "")
+        value = headers.get(name, "").strip()
         try:
-            return max(0.0, float(value) * unit) if value else None
+            found = float(value) * unit if value else None
         except ValueError:
-            pass
-        finally_date = _seconds_until(value) if name == "retry-after" else None
-        if finally_date is not None:
-            return finally_date
+            found = _seconds_until(value)
+        if found is not None:
+            return max(0.0, found)
     return None
 
 
 def _seconds_until(date: str) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
+        return parsedate_to_datetime(date).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return None
