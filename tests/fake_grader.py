@@ -42,6 +42,9 @@ class FakeGrader:
             kept.append(grade)
         return GradedList(query, tuple(kept), self.operating_point, self.bundle.hash)
 
+    def any_relevant_probability(self, grades):
+        return max((grade.probability for grade in grades), default=0.0)
+
     def _grade(self, query, document, index):
         assert isinstance(document, Document)
         if NO_NUMBER in document.text:

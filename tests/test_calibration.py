@@ -228,6 +228,17 @@ def test_the_simplest_that_does_as_well_is_chosen(method, n, make):
     assert all(table[name]["excess"] > table[name]["excess_standard_error"] for name in simpler)
 
 
+def test_a_simpler_method_a_little_worse_is_taken_and_one_much_worse_is_not():
+    logits, labels = simulate(400, slope=1.0, intercept=0.0)
+    data = check_labelled(logits, labels, weights=None, query_ids=in_queries(400))
+    for worse, name in ((0.02, "simple"), (2.0, "best")):
+        choice = selection.choose({"simple": logits + worse, "best": logits}, data)
+        table = choice.losses
+        assert choice.name == name
+        assert table["simple"]["excess"] > 0.0
+        assert (table["simple"]["excess"] <= table["simple"]["excess_standard_error"]) == (name == "simple")
+
+
 def test_the_order_of_the_pairs_changes_nothing():
     logits, labels = simulate(300)
     ids, order = np.array(in_queries(300)), np.random.default_rng(1).permutation(300)

@@ -201,6 +201,16 @@ def test_scores_that_cannot_be_used_say_why(change, options, message):
         calibrate_scores(scores, settings=CalibrationSettings(**options), points=DEFAULT_POINTS)
 
 
+def test_grades_are_cut_for_the_probability_too():
+    plain = scores_of(*simulate(60))
+    graded = [replace(score, label=1.0 + 2.0 * score.label) for score in plain]
+    one, other = (
+        calibrate_scores(scores, settings=CalibrationSettings(cut=cut), points=[BALANCED])
+        for scores, cut in ((plain, 0.5), (graded, 2.0))
+    )
+    assert one == other
+
+
 def test_equal_scores_keep_all_or_nothing():
     scores = [replace(score, logit=0.5) for score in scores_of(*simulate(60))]
     decision = calibrate_scores(scores, settings=CalibrationSettings(), points=DEFAULT_POINTS)

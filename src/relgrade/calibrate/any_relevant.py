@@ -92,8 +92,7 @@ def fit_any_relevant(
 def _make_lists(pairs: Labelled, *, floor: float, answerable: float, seed: int) -> _Lists:
     generator = np.random.default_rng(seed)
     found: list[tuple[NDArray[np.float64], float, int]] = []  # logits, label, query
-    for query in range(pairs.n_queries):
-        rows = np.flatnonzero(pairs.query == query)
+    for query, rows in enumerate(pairs.rows_of_queries()):
         own = np.sort(pairs.logits[rows[pairs.labels[rows] == 1.0]])
         rest = np.sort(pairs.logits[rows[pairs.labels[rows] == 0.0]])
         if rest.size == 0:

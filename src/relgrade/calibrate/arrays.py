@@ -37,6 +37,10 @@ class Labelled:
         """False where there is nothing to tell apart."""
         return 0.0 < self.prevalence < 1.0
 
+    def rows_of_queries(self) -> list[NDArray[np.int64]]:
+        """Rows of each query, in the order of the queries' numbers."""
+        return np.split(np.argsort(self.query, kind="stable"), np.cumsum(np.bincount(self.query))[:-1])
+
     def take(self, rows: NDArray[Any]) -> "Labelled":
         """Some of the pairs; queries keep their numbers."""
         weights = self.weights[rows]

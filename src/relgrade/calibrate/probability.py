@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relgrade.calibrate.arrays import Floats, Ids, Labelled, check_labelled
-from relgrade.calibrate.scaling import count_evidence, fit_evidence
+from relgrade.calibrate.isotonic import isotonic
+from relgrade.calibrate.scaling import count_evidence, fit_evidence, platt
 from relgrade.calibrate.selection import (
     METHODS,
     Method,
@@ -92,11 +93,17 @@ def fit_calibration(
         "n_queries": data.n_queries,
         "prevalence": data.prevalence,
         "prior_shift": float(prior_shift),
-        "base_rate": base_rate,
+        **({} if base_rate is None else {"base_rate": float(base_rate)}),
         **fit_evidence(fitted, data),
         "cross_validation": {"folds": len(folds), "chosen": choice.name, "because": choice.reason, **choice.losses},
         "held_out": reliability(held_out[choice.name], data, seed=seed),
-        "probability_standard_error": probability_errors(fitted, data, fit=fits[choice.name], seed=seed),
+        "probability_standard_error": probability_errors(
+            fitted,
+            data,
+            # A temperature holds 0.5 still by assumption; the pairs alone leave its place open.
+            fit=isotonic if choice.name == "isotonic" else platt,
+            seed=seed,
+        ),
     }
     evidence["trust"] = trust_in_words(evidence)
     finished = replace(fitted, evidence=evidence)

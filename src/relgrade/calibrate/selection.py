@@ -125,11 +125,15 @@ def probability_errors(
 ) -> dict[str, float]:
     """Standard error of the probability where it says 0.1, 0.5 and 0.9: fits on queries drawn with replacement.
 
-    The method is taken as given, so this is what the number of queries alone leaves open.
+    Args:
+        calibration: says where that is.
+        data: the pairs it was fitted on.
+        fit: of each draw; what it takes as given adds nothing to the errors.
+        seed: of the draws.
     """
     at = np.array([logit_at(calibration, p) for p in _ASKED])
     generator = np.random.default_rng(seed)
-    rows_of = np.split(np.argsort(data.query, kind="stable"), np.cumsum(np.bincount(data.query))[:-1])
+    rows_of = data.rows_of_queries()
     found: list[NDArray[np.float64]] = []
     for _ in range(N_DRAWS // 2):
         drawn = generator.integers(0, len(rows_of), size=len(rows_of))

@@ -62,6 +62,9 @@ def grade_query(grader: Grader, job: QueryJob) -> int:
     shown = _select(grader, job, verdicts)
     n_relevant = sum(verdict.is_relevant for verdict in verdicts)
     summary = f"{n_relevant} of {len(verdicts)} relevant at {_describe_point(grader)}, {len(shown)} shown"
+    grades = [verdict.result for verdict in verdicts if isinstance(verdict.result, Grade)]
+    if (any_relevant := grader.any_relevant_probability(grades)) is not None:
+        summary += f"; anything relevant at all: p = {any_relevant:.3f}"
     _write(job, shown, summary)
     n_failed = sum(not isinstance(verdict.result, Grade) for verdict in verdicts)
     if n_failed:

@@ -199,6 +199,21 @@ class Grader:
         graded = self.grade(query, documents)
         return self._graded_list(query, graded.ranked().grades[:top_k], of=graded.grades)
 
+    def any_relevant_probability(self, grades: Sequence[Grade]) -> float | None:
+        """P(some document of a query is relevant), calibrated on lists with and without one; 0 for no documents.
+
+        It is made of raw logits, so neither the operating point nor a base rate of documents moves it. The lists it
+        was fitted on were weighed to a share of answerable queries that the bundle records.
+
+        Args:
+            grades: of all documents of one query, kept or not.
+
+        Returns:
+            In [0, 1]; None when the bundle was made without it.
+        """
+        fitted = self._bundle.manifest.any_relevant
+        return None if fitted is None else list_probability(fitted, [grade.logit for grade in grades])
+
     def verify_goldens(self, *, tolerance: float = GOLDEN_TOLERANCE) -> GoldenReport:
         """Score the golden pairs of the bundle again.
 
@@ -247,9 +262,7 @@ class Grader:
 
     def _graded_list(self, query: str, grades: Iterable[Grade], *, of: Sequence[Grade]) -> GradedList:
         """The list of some grades; `of` are those of all documents of the call."""
-        fitted = self._bundle.manifest.any_relevant
-        probability = None if fitted is None else list_probability(fitted, [grade.logit for grade in of])
-        return GradedList(query, tuple(grades), self._point, self._bundle.hash, probability)
+        return GradedList(query, tuple(grades), self._point, self._bundle.hash, self.any_relevant_probability(of))
 
 
 def _find_folder(source: str | Path | None, revision: str | None) -> Path:

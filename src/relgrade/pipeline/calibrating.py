@@ -201,11 +201,13 @@ def _labelled(scores: Sequence[Score], settings: CalibrationSettings, values: Se
         raise InvalidInput(f"calibration needs labelled scores, got none among {len(scores)}")
     if settings.by is not None and all(value is None for _, value in kept):
         raise InvalidInput(f"no pair has a field {settings.by!r}; name another field, or calibrate without --by")
-    soft = [float(score.label or 0.0) for score, _ in kept]
+    given = [float(score.label or 0.0) for score, _ in kept]
+    labels = _cut(given, settings.cut)
+    is_graded = any(label > 1.0 for label in given)  # grades say nothing as probabilities
     return _Rows(
         logits=[score.logit for score, _ in kept],
-        soft=soft,
-        labels=_cut(soft, settings.cut),
+        soft=labels if is_graded else given,
+        labels=labels,
         sources=[score.source or "" for score, _ in kept],
         query_ids=[f"{score.source}\t{score.query_id}" for score, _ in kept],
         values=[value for _, value in kept],
