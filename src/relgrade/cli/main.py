@@ -38,9 +38,11 @@ COMMANDS: dict[str, LazyCommand] = {
     "fit": LazyCommand("relgrade.cli.steps:fit", "Train a student on pairs.", extra="train"),
     "grade": LazyCommand("relgrade.cli.grade:grade", "Grade documents against a query, or a file of pairs."),
     "label": LazyCommand("relgrade.cli.label:label", "Label pairs by a teacher LLM, or import labels."),
+    "mcp": LazyCommand("relgrade.cli.mcp:mcp", "Serve the grader as a tool for agents.", extra="mcp"),
     "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
     "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
     "score": LazyCommand("relgrade.cli.steps:score", "Write the logit of each pair."),
+    "serve": LazyCommand("relgrade.cli.serve:serve", "Serve graders over HTTP.", extra="serve"),
     "train": LazyCommand("relgrade.cli.train:train", "Make a grader from labelled pairs.", extra="train"),
 }
 

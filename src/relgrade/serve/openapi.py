@@ -1,0 +1,7 @@
+"""The OpenAPI description."""
+
+from fastapi import FastAPI
+
+
+def describe(app: FastAPI) -> None:
+    """Fill in what FastAPI cannot read from handlers of raw requests."""
