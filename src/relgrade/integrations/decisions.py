@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from relgrade.errors import InvalidInput, MissingExtra
-from relgrade.integrations.source import open_grader
+from relgrade.integrations.source import open_grader, plain_source
 from relgrade.records import Document
 
 try:
     from langchain_core.decisions import BaseDecisionModel, ClassifierResponse
 except ImportError as error:
     raise MissingExtra("langchain-core>=1.8", extra="langchain", purpose="be a decision model") from error
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator  # langchain-core requires it
+from pydantic import ConfigDict, PrivateAttr, field_serializer, model_validator  # langchain-core requires it
 
 QUERY_NAMES = ("query", "question")
 DOCUMENT_NAMES = ("document", "passage", "context")
@@ -40,7 +40,7 @@ class RelevanceDecisionModel(BaseDecisionModel):
     """
 
     model: str = "relgrade"
-    grader: Any = Field(default=None, exclude=True)
+    grader: Any = None
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -50,6 +50,10 @@ class RelevanceDecisionModel(BaseDecisionModel):
     def _open(self) -> Self:
         self._opened = open_grader(self.grader)
         return self
+
+    @field_serializer("grader")
+    def _plain_grader(self, grader: Any) -> str | None:
+        return plain_source(grader)
 
     @property
     def _provider(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from relgrade.errors import InvalidInput, MissingExtra
 from relgrade.integrations.langchain_documents import screen_documents, screen_documents_async
 from relgrade.integrations.screening import OnError, Order, Screen, Screened
-from relgrade.integrations.source import open_grader
+from relgrade.integrations.source import open_grader, plain_source
 from relgrade.records import Document, KeepPolicy
 
 try:
@@ -28,7 +28,7 @@ try:
     from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 except ImportError as error:
     raise MissingExtra("langchain-core", extra="langchain", purpose="grade documents in LangChain") from error
-from pydantic import ConfigDict, Field, PrivateAttr  # langchain-core requires it
+from pydantic import ConfigDict, PrivateAttr, field_serializer  # langchain-core requires it
 
 EVENT = "relgrade"  # name of the custom event that carries the counts of a call, and the error if there was one
 
@@ -50,7 +50,7 @@ class RelevanceCompressor(langchain.BaseDocumentCompressor):
         BundleError, MissingExtra: the grader cannot be opened.
     """
 
-    grader: Any = Field(default=None, exclude=True)
+    grader: Any = None
     operating_point: str | None = None
     policy: KeepPolicy = KeepPolicy()
     on_error: OnError = "raise"
@@ -70,6 +70,10 @@ class RelevanceCompressor(langchain.BaseDocumentCompressor):
             on_error=self.on_error,
             order=self.order,
         )
+
+    @field_serializer("grader")
+    def _plain_grader(self, grader: Any) -> str | None:
+        return plain_source(grader)
 
     def compress_documents(
         self, documents: Sequence[langchain.Document], query: str, callbacks: Callbacks | None = None

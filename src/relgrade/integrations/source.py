@@ -57,6 +57,20 @@ def is_asynchronous(grader: Any) -> bool:
     return inspect.iscoroutinefunction(grader.grade)
 
 
+def grader_name(grader: Any) -> str:
+    """What to call a grader in events: the name of its bundle where it tells one."""
+    manifest = getattr(getattr(grader, "bundle", None), "manifest", None)
+    name = getattr(manifest, "name", None)
+    return name if isinstance(name, str) and name else "relgrade"
+
+
+def plain_source(source: Any) -> str | None:
+    """A source as JSON holds it. An object comes out as a name that opens nothing, so that loading it fails loudly."""
+    if source is None or isinstance(source, str | Path):
+        return None if source is None else str(source)
+    return f"<{type(source).__name__}: name a bundle or a URL instead, to be loaded again>"
+
+
 def _with_point(grader: Any, name: str) -> Any:
     change = getattr(grader, "with_point", None)
     if callable(change):
