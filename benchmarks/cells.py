@@ -23,7 +23,7 @@ CERTIFY = "certify"
 def special_cells(seed: int) -> dict[str, Cell]:
     """Cells made to break promises."""
     return {
-        "strong query effect": Cell(base_rate=0.2, query_effect=2.0, seed=seed),
+        "strong query effect": Cell(base_rate=0.4, query_effect=3.0, seed=seed),
         "long lists are worse": Cell(base_rate=0.1, length_effect=3.0, seed=seed),
         HOPELESS: Cell(base_rate=0.4, is_informed=False, seed=seed),
     }

@@ -106,7 +106,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     data = Path(os.environ.get("RELGRADE_DATA", ROOT.parent / "shared" / "data"))
     add("--draws", type=int, default=2000, help="calibration draws of a cell of 100 or 300 queries")
     add("--power-draws", type=int, default=200, help="calibration draws of a cell of 1,000 or 3,000 queries")
-    add("--population", type=int, default=20_000, help="queries of a simulated population")
+    add("--population", type=int, default=5_000, help="queries of a simulated population")
     add("--scores", type=Path, help="JSON lines of query_id, source, label, probability: the table on real data")
     add("--grade", action="store_true", help="make that file from the test splits of --data")
     add("--data", type=Path, default=data, help="folder of NAME.jsonl.gz (RELGRADE_DATA)")

@@ -57,7 +57,7 @@ class Population:
         return float(part.sum() / whole.sum()) if whole.any() else float("nan")
 
 
-def populate(cell: Cell, *, n_queries: int = 20_000) -> Population:
+def populate(cell: Cell, *, n_queries: int = 5_000) -> Population:
     """Draw the queries of a population."""
     rng = np.random.default_rng(cell.seed)
     lengths = rng.integers(SHORTEST, LONGEST + 1, n_queries)

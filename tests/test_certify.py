@@ -103,8 +103,18 @@ def test_precision_passes_at_every_threshold_from_the_start_down(limit):
     first = totals.start(choosing, thresholds, 0.75, limit=cap)
     assert passes[at : first + 1].all()
     assert at == 0 or not passes[at - 1]
+    bound = betting.lower_bound(part[:, [at]], whole[:, [at]], delta=0.1, limit=cap)  # on those that did not choose
+    assert point.evidence["bound"] == pytest.approx(float(bound[0]))
     assert point.evidence["n_queries_choosing"] == choosing.n_queries == 75
     assert point.evidence["n_queries_testing"] == testing.n_queries == 225
+
+
+def test_the_sequence_ends_at_the_first_failure():
+    # Every query: kept from 0.9, 1 of 1 relevant; from 0.6, 2 of 5; from 0.3, 4 of 7, which would pass again.
+    probability = np.tile([0.9, 0.6, 0.6, 0.6, 0.6, 0.3, 0.3, 0.1], 200)
+    data = probability, np.tile([1, 1, 0, 0, 0, 1, 1, 0], 200), np.repeat(np.arange(200), 8)
+    assert threshold_of(data, Promise("precision", 0.5)) == 0.9
+    assert threshold_of(tuple(each[probability != 0.6] for each in data), Promise("precision", 0.5)) == 0.3
 
 
 def test_many_queries_choose_no_more_than_enough():
