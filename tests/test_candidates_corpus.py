@@ -135,6 +135,12 @@ def test_chunks_have_at_most_their_tokens_and_a_huge_text_is_cut_in_segments(tin
     assert all(chunk.text == text[chunk.start : chunk.end] for chunk in chunks)
 
 
+def test_a_word_without_end_is_cut_all_the_same(tiny_tokenizer):
+    chunks = list(Chunker(tiny_tokenizer, max_tokens=50).cut("x" * 5000))
+    assert "".join(chunk.text for chunk in chunks) == "x" * 5000
+    assert max(len(chunk.text) for chunk in chunks) <= 50 * 24
+
+
 BAD_FILES = {
     "binary.txt": (b"a\0b", "is binary"),
     "latin.txt": ("the café".encode("cp1252"), "not utf-8 at byte 8"),

@@ -226,7 +226,7 @@ def test_an_encoder_that_gives_no_number_is_refused_and_leaves_the_cache_whole(t
 @pytest.fixture
 def run(case, monkeypatch):
     folder, _ = case
-    monkeypatch.setattr(command, "_encoder", lambda *_: WordEncoder())
+    monkeypatch.setattr(command, "_encoder", lambda *_, **__: WordEncoder())
 
     def invoke(*options):
         arguments = ["candidates", "--queries", folder / "queries.jsonl", "-o", folder / "out.jsonl", *options]
@@ -278,6 +278,24 @@ def test_the_command_says_what_is_wrong(run, options, message):
     result = invoke(*options)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_the_encoder_is_opened_when_something_needs_it(monkeypatch):
+    from relgrade.grade.text_vectors import TextVectors
+
+    monkeypatch.setattr(TextVectors, "load", lambda *_, **__: "opened")
+    whole, cut = CorpusSettings(), CorpusSettings(chunk_tokens=50)
+    cases = [
+        ("bm25", whole, "c.jsonl.gz"),
+        ("bm25", whole, "folder"),
+        ("bm25", cut, "c.csv"),
+        ("dense", whole, "c.csv"),
+    ]
+    opened = [
+        command._encoder(CandidateSettings(method=method), corpus_settings, None, None, corpus=corpus)
+        for method, corpus_settings, corpus in cases
+    ]
+    assert opened == [None, "opened", "opened", "opened"]
 
 
 def test_the_command_knows_the_methods():

@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from relgrade.encoding import MAX_CHARACTERS_PER_TOKEN
 from relgrade.errors import MissingExtra
 
 # Time of the splitter grows faster than the text, and no chunk is near this long.
@@ -43,6 +44,7 @@ class Chunker:
         plain.no_truncation()
         plain.no_padding()
         text = plain.to_str()
+        self._max_characters = max_tokens * MAX_CHARACTERS_PER_TOKEN
         self._plain = library.TextSplitter.from_huggingface_tokenizer_str(text, max_tokens, overlap)
         self._markdown = library.MarkdownSplitter.from_huggingface_tokenizer_str(text, max_tokens, overlap)
 
@@ -51,8 +53,11 @@ class Chunker:
         splitter = self._markdown if is_markdown else self._plain
         for begin, end in _segments(text):
             for offset, piece in splitter.chunk_indices(text[begin:end]):
-                if piece.strip():
-                    yield Chunk(piece, begin + offset, begin + offset + len(piece))
+                # A word too long for the tokenizer, such as an embedded picture, is one unknown token of any length.
+                for cut in range(0, len(piece), self._max_characters):
+                    part = piece[cut : cut + self._max_characters]
+                    if part.strip():
+                        yield Chunk(part, begin + offset + cut, begin + offset + cut + len(part))
 
 
 def page_of(position: int, page_starts: Sequence[int]) -> int:

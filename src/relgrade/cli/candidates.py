@@ -100,7 +100,7 @@ def candidates(
             output,
             settings=settings,
             corpus_settings=corpus_settings,
-            encoder=_encoder(settings, options["bundle"], options["threads"]),
+            encoder=_encoder(settings, corpus_settings, options["bundle"], options["threads"], corpus=corpus),
             vectors_folder=vectors_folder,
             split=split,
             overwrite=overwrite,
@@ -131,8 +131,20 @@ def _settings(options: dict[str, Any]) -> tuple[CandidateSettings, CorpusSetting
     return settings, CorpusSettings(**{name: options[name] for name in names})
 
 
-def _encoder(settings: CandidateSettings, bundle: str | None, threads: int | None) -> Encoder:
-    """The encoder; BM25 over a folder needs its tokenizer too, to measure chunks."""
+def _encoder(
+    settings: CandidateSettings,
+    corpus_settings: CorpusSettings,
+    bundle: str | None,
+    threads: int | None,
+    *,
+    corpus: str,
+) -> Encoder | None:
+    """The encoder, or None where nothing needs it: BM25 over whole rows, or the vectors of a store."""
+    from relgrade.candidates.tables import TABLE_SUFFIXES, table_suffix
+
+    has_whole_rows = corpus_settings.chunk_tokens is None and table_suffix(Path(corpus)) in TABLE_SUFFIXES
+    if settings.has_store_vectors or (not settings.is_dense and has_whole_rows):
+        return None
     from relgrade.grade.text_vectors import TextVectors  # onnxruntime comes with it
 
     return TextVectors.load(bundle, n_threads=threads)
@@ -157,8 +169,14 @@ class _Progress:
         self._bar: Any = None
         if has_bar and sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-            from rich.progress import TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
