@@ -19,7 +19,7 @@ from relgrade.audit.verdict import decide
 from relgrade.cli import main
 from relgrade.errors import InvalidInput
 from relgrade.formats import read_pairs, write_pairs
-from relgrade.records import Pair
+from relgrade.records import Grade, Pair
 
 
 def people_say(sample, pairs, *, annotators=("ann",), share_wrong=0.0, seed=0):
@@ -306,6 +306,25 @@ def test_a_queue_is_judged_and_merged(folder):
         run("report", folder / "labels.jsonl", folder / "answers.jsonl", folder / "more.jsonl", "--json").stdout
     )
     assert (report["n_judged"], report["n_set_aside"]) == (120, 50)
+
+
+def test_the_embedded_grader_scores_the_queue(folder, monkeypatch):
+    class Knowing:
+        """Grades as if it had read the truth."""
+
+        def grade_pairs(self, pairs):
+            gold = {pair.document: pair.fields["gold"] for pair in read_pairs(folder / "labels.jsonl")}
+            for i, (_, document) in enumerate(pairs):
+                yield Grade(i, 8.0 * gold[document] - 4.0, 0.5, True, "balanced", False, 1)
+
+    monkeypatch.setattr("relgrade.grade.grader.Grader.load", Knowing)
+    options = ("-n", 20, "-o", folder / "q.jsonl")
+    assert "the student's logit" in run("relabel", folder / "labels.jsonl", "--embedded", *options).stderr
+    found = {(pair.query_id, pair.doc_id): pair for pair in read_pairs(folder / "labels.jsonl")}
+    queued = [found[case.query_id, case.doc_id] for case in read_cases(folder / "q.jsonl")]
+    assert sum((pair.label >= 0.5) != pair.fields["gold"] for pair in queued) >= 15
+    both = ("--embedded", "--scores", "x", *options)
+    assert "takes no --scores" in run("relabel", folder / "labels.jsonl", *both, code=2).stderr
 
 
 def test_a_second_teacher_corrects_too(folder):

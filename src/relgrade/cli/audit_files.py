@@ -110,6 +110,23 @@ def logits_of(pairs: Sequence[Pair], path: str) -> Any:
     return np.asarray(found, dtype=np.float64)
 
 
+def embedded_logits(pairs: Sequence[Pair]) -> Any:
+    """What the embedded grader says of each pair, shape (n_pairs,), with its progress on stderr."""
+    import numpy as np
+
+    from relgrade.cli.progress import GradingProgress
+    from relgrade.grade.grader import Grader
+
+    sizes = [len(pair.query) + len(pair.document) for pair in pairs]
+    logits, n_done = np.empty(len(pairs)), 0
+    with GradingProgress("grading", total_bytes=sum(sizes)) as progress:
+        for grade in Grader.load().grade_pairs((pair.query, pair.document) for pair in pairs):
+            n_done += sizes[grade.index]
+            logits[grade.index] = grade.logit
+            progress.advance(1, n_bytes=n_done)
+    return logits
+
+
 def probabilities_of(logits: Any, calibration_path: str | None, threshold: float | None) -> tuple[Any, float]:
     """Probability of each logit, and the one from which a student keeps."""
     from relgrade.probability import calibrated_probability, sigmoid

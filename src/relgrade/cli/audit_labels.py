@@ -15,6 +15,7 @@ from relgrade.cli.audit_files import (
     all_answers,
     all_pairs,
     audit_command,
+    embedded_logits,
     find_key,
     jsonl_path,
     logits_of,
@@ -79,6 +80,7 @@ def report(
 )
 @KEY
 @SCORES
+@click.option("--embedded", "is_embedded", is_flag=True, help="Score with the embedded grader: slower, far better.")
 @click.option("-n", "--n", "n", type=click.IntRange(min=1), help="How many; default: all, the surest doubts first.")
 @SEED
 def relabel(
@@ -87,6 +89,7 @@ def relabel(
     answer_paths: Sequence[str],
     key_path: str | None,
     scores_path: str | None,
+    is_embedded: bool,
     n: int | None,
     seed: int,
 ) -> None:
@@ -99,15 +102,18 @@ def relabel(
     from relgrade.audit.relabel import relabel_queue, write_queue
     from relgrade.audit.suspects import suspect_labels
 
+    if is_embedded and scores_path is not None:
+        raise click.UsageError("--embedded scores the pairs itself and takes no --scores")
+    path, answers = jsonl_path(output), all_answers(answer_paths)
     pairs = [pair for pair in all_pairs(labels_path) if pair.label is not None]
     logits = None if scores_path is None else logits_of(pairs, scores_path)
-    answers = all_answers(answer_paths)
     judged = (
         join_answers(pairs, answers, key=find_key(key_path, answer_paths, answers)).index.tolist() if answers else []
     )
+    if is_embedded:
+        logits = embedded_logits(pairs)
     suspicion = suspect_labels(pairs, logits=logits, seed=seed)
     queue = relabel_queue(pairs, suspicion, judged=judged, n=n)
-    path = jsonl_path(output)
     write_queue(path, queue)
     outcome.warn(f"{len(queue):,} pairs written to {path}, ordered by {suspicion.evidence}")
 
