@@ -138,6 +138,17 @@ def test_a_baseline_has_no_threshold_without_calibration_pairs(tmp_path, pairs):
     assert "24 calibration queries" in calibrated["note"]
 
 
+def test_a_baseline_that_ranks_the_wrong_way_has_no_probability(tmp_path, pairs):
+    rows = pair_rows(1, prefix="c")
+    for row in rows:  # on these pairs the document without the query's word is the relevant one
+        row["document"] = "only other things" if row["label"] else row["document"] + row["query"]
+    others = write(tmp_path / "other.jsonl", rows)
+    found = read_report(tmp_path, "--pairs", pairs, "--calibration-pairs", others)["contenders"][2]
+    assert "No probability could be fitted" in found["note"]
+    assert found["evaluation"]["brier"] is None
+    assert found["evaluation"]["precision"]["value"] is not None
+
+
 def test_queries_shared_with_the_calibration_pairs_are_refused(tmp_path, pairs, graders):
     shared = pair_rows(1, prefix="c")
     for row in shared[:4]:

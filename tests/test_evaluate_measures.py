@@ -15,6 +15,7 @@ from relgrade.evaluate.intervals import share_estimate
 from relgrade.evaluate.mistakes import worst_mistakes
 from relgrade.evaluate.slices import MAX_SLICES, OTHERS, evaluate_slices
 from relgrade.evaluate.twins import compare_twins
+from relgrade.evaluate.wording import summary_sentences
 from relgrade.probability import sigmoid
 
 
@@ -194,6 +195,18 @@ def test_reliability_says_when_probabilities_are_off():
     gaps = [abs(each.mean_probability - each.share_relevant.value) * each.n_pairs for each in honest.bins]
     assert sum(gaps) / p.size == pytest.approx(honest.calibration_error.value)
     assert all(each.share_relevant.low <= each.share_relevant.value <= each.share_relevant.high for each in honest.bins)
+
+
+def test_too_few_pairs_to_tell_are_not_praised():
+    generator = np.random.default_rng(2)
+
+    def sentence(n):
+        p = generator.random(n)
+        found = reliability(p, generator.random(n) < p, np.arange(n), n_draws=2)
+        return " ".join(summary_sentences(evaluate_scores(p, p > 2, np.arange(n), threshold=0.5, n_draws=2), [], found))
+
+    assert "could not tell" in sentence(90)
+    assert "nothing here speaks against" in sentence(4000)
 
 
 def test_the_curve_is_the_measures_at_each_threshold():

@@ -199,14 +199,21 @@ def _baseline(
     calibration = fit_platt(known, calibrating.labels, weights=source_weights(sources), query_ids=ids)
     point = pick_best_f1(apply(calibration, known), calibrating.labels, sources=sources, query_ids=ids)
     probabilities = apply(calibration, scores)
+    # Where nothing could be fitted the numbers still rank and cut, and are no probabilities.
+    is_fitted = "fallback" not in calibration.evidence
+    fitted = (
+        "Probability (Platt) and best-F1 threshold"
+        if is_fitted
+        else "No probability could be fitted; best-F1 threshold"
+    )
     return Contender(
         name=name,
         kind="baseline",
         scores=scores,
-        probabilities=probabilities,
+        probabilities=probabilities if is_fitted else None,
         is_kept=probabilities >= point.threshold,
         threshold=point.threshold,
-        note=f"{note} Probability (Platt) and best-F1 threshold from {len(set(ids)):,} calibration queries.",
+        note=f"{note} {fitted} from {len(set(ids)):,} calibration queries.",
     )
 
 

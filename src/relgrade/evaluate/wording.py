@@ -10,6 +10,7 @@ from relgrade.evaluate.evaluation import Evaluation
 from relgrade.evaluate.intervals import Estimate
 from relgrade.evaluate.rows import Floats, Rows
 
+COARSE = 0.05  # a noise floor above this hides errors that would matter
 FEW_QUERIES = 20  # below this a percentile interval is known to be too narrow
 
 
@@ -82,15 +83,15 @@ def _against(difference: Estimate) -> str:
 
 def _reliability_sentence(reliability: Reliability) -> str:
     error, floor = reliability.calibration_error.value or 0.0, reliability.noise_floor
-    if reliability.is_within_noise:
+    if not reliability.is_within_noise:
         return (
-            f"Its probabilities can be taken at their word here: calibration error {error:.3f}, and exact ones would "
-            f"show {floor.mean:.3f} by chance."
+            f"Its probabilities are off by {error:.3f} on average; exact ones would show {floor.mean:.3f} by chance "
+            f"(up to {floor.high:.3f})."
         )
-    return (
-        f"Its probabilities are off by {error:.3f} on average; exact ones would show {floor.mean:.3f} by chance "
-        f"(up to {floor.high:.3f})."
-    )
+    text = f"Its calibration error, {error:.3f}, is one that exact probabilities show by chance ({floor.mean:.3f})"
+    if floor.mean > COARSE:
+        return f"{text}; so few pairs could not tell a good calibration from a poor one."
+    return f"{text}: nothing here speaks against them."
 
 
 def notes_on(rows: Rows, scores: Floats | None) -> Iterator[str]:
