@@ -1,5 +1,7 @@
 import asyncio
 import logging
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -137,6 +139,32 @@ def test_a_missing_grade_is_a_failure_and_no_verdict():
         Screen(Forgetful()).run(QUERY, DOCUMENTS)
     assert caught.value.index == 4
     assert len(Screen(Forgetful(), on_error="keep_all").run(QUERY, DOCUMENTS).kept) == 5
+
+
+class HalfServed(WordGrader):
+    """A client that keeps what its server did not judge: the documents at `lost`."""
+
+    lost = (0, 3)
+
+    def grade(self, query, documents):
+        graded = super().grade(query, documents)
+        kept = [replace(grade, logit=float("nan"), relevant=True) for grade in graded]
+        grades = tuple(kept[i] if i in self.lost else graded[i] for i in range(len(kept)))
+        failure = SimpleNamespace(policy="keep_all", message="server: gone", documents=self.lost)
+        return SimpleNamespace(
+            grades=grades, failure=failure, bundle_hash=BUNDLE_HASH, operating_point=graded.operating_point
+        )
+
+
+def test_a_client_that_lost_some_verdicts_says_which(caplog):
+    with caplog.at_level(logging.WARNING, "relgrade.integrations"):
+        screened = Screen(HalfServed()).run(QUERY, DOCUMENTS)
+    assert screened.kept == (1, 0, 3)  # judged ones first
+    assert (screened.error, screened.rejected) == ("server: gone", (2, 4))
+    assert screened.notes(0) == {"relgrade_error": "server: gone"}
+    assert screened.notes(1)["relevance_score"] > 0.5
+    assert Screen(HalfServed()).run("plum", DOCUMENTS).is_any_relevant
+    assert "2 of 5 documents were not judged" in caplog.text
 
 
 def test_an_empty_query_is_the_callers_mistake_whatever_on_error_says():

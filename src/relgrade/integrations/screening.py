@@ -29,25 +29,24 @@ class Screened:
     kept: tuple[int, ...]  # positions, in the order to hand on
     rejected: tuple[int, ...]  # positions, ascending
     grades: tuple[Grade | None, ...]  # one per position; None: not told, see `Screen`
-    error: str | None = None  # why nothing was judged; `kept` is then all or nothing
-    bundle_hash: str | None = None  # which grader said so; None after an error
+    error: str | None = None  # why documents were not judged: all of them, or some on a server that failed half way
+    bundle_hash: str | None = None  # which grader said so; None where nothing was judged
     operating_point: str | None = None  # which threshold decided
 
     @property
     def is_any_relevant(self) -> bool:
-        """Whether a document that was kept is relevant. After an error: whether anything was kept."""
-        if self.error is not None:
-            return bool(self.kept)
-        return any(grade is not None and grade.relevant for grade in (self.grades[i] for i in self.kept))
+        """Whether a document that was kept is relevant, or was kept because the grader failed."""
+        kept = [self.grades[i] for i in self.kept]
+        return any(self.error is not None if grade is None else grade.relevant for grade in kept)
 
     def notes(self, position: int) -> dict[str, Any]:
         """Flat fields for the metadata of a copy, of types that any store takes; never of the caller's own object.
 
         `relevance_score` is the calibrated probability, the name that other rerankers use too.
         """
-        if self.error is not None:
-            return {"relgrade_error": self.error}
         grade = self.grades[position]
+        if grade is None and self.error is not None:
+            return {"relgrade_error": self.error}
         if grade is None:
             return {"relgrade_bundle": self.bundle_hash, "relgrade_point": self.operating_point}
         return {
@@ -140,22 +139,28 @@ class Screen:
         return self.grader.filter(query, documents, policy=self.policy)
 
     def _screened(self, found: GradedList, n_documents: int) -> Screened:
+        failure = getattr(found, "failure", None)  # of a client that was told what to do when its server fails
+        unjudged = set() if failure is None else set(failure.documents)
+        judged = [grade for grade in found.grades if grade.index not in unjudged]
         grades: list[Grade | None] = [None] * n_documents
-        for grade in found.grades:
+        for grade in judged:
             grades[grade.index] = grade
         if self.policy.max_tokens is None:
-            if None in grades:  # an error is a third state, never "not relevant"
-                index = grades.index(None)
-                raise GradingError(f"the grader returned no grade for document {index} of {n_documents}", index=index)
-            kept = [found.grades[i].index for i in keep.choose(found.grades, self.policy)]
-        else:
-            kept = [grade.index for grade in found.grades]
+            _require_all(grades, unjudged)
+            judged = [judged[i] for i in keep.choose(judged, self.policy)]
+        kept = [grade.index for grade in judged]
+        kept += [grade.index for grade in found.grades if grade.index in unjudged and grade.relevant]
         rejected = tuple(sorted(set(range(n_documents)) - set(kept)))
         if self.order == "score":
             kept.sort(key=lambda i: (-_logit(grades[i]), i))
         else:
             kept.sort()
-        return Screened(tuple(kept), rejected, tuple(grades), None, found.bundle_hash, found.operating_point.name)
+        error = None if failure is None else str(failure.message)
+        if error is not None:
+            log.warning("%d of %d documents were not judged: %s", len(unjudged), n_documents, error)
+        return Screened(
+            tuple(kept), rejected, tuple(grades), error, found.bundle_hash or None, found.operating_point.name
+        )
 
     def _failed(self, error: Exception, n_documents: int) -> Screened:
         if self.on_error == "raise":
@@ -196,6 +201,13 @@ def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
     if value not in choices:
         raise InvalidInput(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def _require_all(grades: Sequence[Grade | None], unjudged: set[int]) -> None:
+    """An error is a third state, never "not relevant": a document that is missing is one that nobody judged."""
+    for index, grade in enumerate(grades):
+        if grade is None and index not in unjudged:
+            raise GradingError(f"the grader returned no grade for document {index} of {len(grades)}", index=index)
 
 
 def _logit(grade: Grade | None) -> float:
