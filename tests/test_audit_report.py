@@ -302,10 +302,10 @@ def test_a_queue_is_judged_and_merged(folder):
     again = ("apply", folder / "better.jsonl", *arguments[2:], "--key", folder / "sample.key.json")
     run(*again, "-o", folder / "same.jsonl")
     assert (folder / "same.jsonl").read_bytes() == (folder / "better.jsonl").read_bytes()
-    report = json.loads(
-        run("report", folder / "labels.jsonl", folder / "answers.jsonl", folder / "more.jsonl", "--json").stdout
-    )
+    report = json.loads(run("report", *arguments[1:], "--json").stdout)
     assert (report["n_judged"], report["n_set_aside"]) == (120, 50)
+    own = run("report", folder / "better.jsonl", *arguments[2:], code=2)
+    assert "120 of 120 judged pairs carry labels that these people gave" in own.stderr
 
 
 def test_the_embedded_grader_scores_the_queue(folder, monkeypatch):

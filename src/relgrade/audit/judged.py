@@ -12,6 +12,7 @@ from relgrade.audit.guideline import GRADED_CUT
 from relgrade.errors import InvalidInput
 from relgrade.records import Pair
 
+LABEL_BY = "label_by"  # field: who gave a label that replaced another
 _Name = tuple[str | None, str, str]
 
 
@@ -53,7 +54,8 @@ def join_answers(pairs: Sequence[Pair], annotations: Sequence[Annotation], *, ke
         key: of the sample that was drawn; None: the answers name ids and their pairs count as drawn with equal chances.
 
     Raises:
-        InvalidInput: answers of a sample without its key, pairs the sample was not drawn from, two scales, no answer.
+        InvalidInput: answers of a sample without its key, pairs the sample was not drawn from, labels that these people
+            gave themselves, two scales, or no answer.
     """
     own = [each for each in annotations if each.queue is None]
     drawn = [each for each in own if each.sample is not None]
@@ -68,6 +70,7 @@ def join_answers(pairs: Sequence[Pair], annotations: Sequence[Annotation], *, ke
     scales = sorted({each.scale for answers in found.values() for each in answers.values()})
     if len(scales) > 1:
         raise InvalidInput("some answers are binary and some graded; report on one scale at a time")
+    _check_not_their_own(pairs, found)
     index = np.asarray(sorted(found), dtype=np.int64)
     people = tuple(sorted({name for answers in found.values() for name in answers}))
     answers = np.full((index.size, len(people)), np.nan)
@@ -95,6 +98,16 @@ def _check_key(pairs: Sequence[Pair], key: SampleKey, drawn: Sequence[Annotation
         raise InvalidInput(
             f"the sample was drawn from {key.n_pairs} other labelled pairs than these {len(pairs)}; its chances say "
             "nothing about them: give the file it was drawn from (new labels on the same pairs are fine)"
+        )
+
+
+def _check_not_their_own(pairs: Sequence[Pair], found: Mapping[int, Mapping[str, Annotation]]) -> None:
+    """People always agree with labels that came from them; such a report would praise the teacher for it."""
+    own = [i for i, answers in found.items() if set(str(pairs[i].fields.get(LABEL_BY, "")).split(", ")) & set(answers)]
+    if own:
+        raise InvalidInput(
+            f"{len(own)} of {len(found)} judged pairs carry labels that these people gave (field `{LABEL_BY}`); report "
+            "on the labels from before `relgrade audit apply`"
         )
 
 

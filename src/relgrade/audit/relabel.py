@@ -14,6 +14,7 @@ import numpy as np
 from relgrade.audit.annotations import Annotation
 from relgrade.audit.cases import Case, SampleKey, common_rubric
 from relgrade.audit.guideline import GRADED_CUT
+from relgrade.audit.judged import LABEL_BY
 from relgrade.audit.suspects import Suspicion
 from relgrade.errors import InvalidInput
 from relgrade.formats.lines import dump_json
@@ -21,7 +22,6 @@ from relgrade.formats.write import replaced_file
 from relgrade.records import Pair
 
 HISTORY = "label_history"
-BY = "label_by"
 # They describe the label they came with, and go into the history with it.
 _ABOUT_LABEL = (
     *("rubric_hash", "model", "method", "majority", "teacher_grade", "label_mass", "n_samples", "disagreement"),
@@ -179,15 +179,15 @@ def apply_corrections(pairs: Sequence[Pair], corrections: Sequence[Correction]) 
 
 def _corrected(pair: Pair, correction: Correction) -> Pair:
     fields: dict[str, Any] = dict(pair.fields)
-    if pair.label == correction.label and fields.get(BY) == correction.by:
+    if pair.label == correction.label and fields.get(LABEL_BY) == correction.by:
         return pair
     history = fields.pop(HISTORY, [])
     if not isinstance(history, list):
         raise InvalidInput(f"pair {pair.query_id!r}, {pair.doc_id!r}: `{HISTORY}` must be a list, got {history!r:.40}")
     before: Mapping[str, Any] = {
         "label": pair.label,
-        "by": fields.pop(BY, None) or fields.get("model") or "teacher",
+        "by": fields.pop(LABEL_BY, None) or fields.get("model") or "teacher",
         **{name: fields.pop(name) for name in _ABOUT_LABEL if name in fields},
     }
-    fields |= {**correction.about, BY: correction.by, HISTORY: [*history, before]}
+    fields |= {**correction.about, LABEL_BY: correction.by, HISTORY: [*history, before]}
     return replace(pair, label=correction.label, fields=fields)

@@ -83,7 +83,7 @@ def serve(
                 state = annotating.state(name)
                 outcome.warn(f"{name}: {state.n_answered} of {state.n_cases} pairs judged; Ctrl-C ends")
             if is_opened:
-                webbrowser.open(server.url)
+                _open_browser(server.url)
             try:
                 server.serve_forever(poll_interval=0.2)
             except KeyboardInterrupt:
@@ -146,6 +146,16 @@ def import_answers(export_path: str, sample_path: str, output: str, rubric: str 
             )
             n_new += 1
     outcome.warn(f"{n_new:,} of {len(answers):,} answers were new and are in {output}")
+
+
+def _open_browser(url: str) -> None:
+    """Open a browser with a window of its own; one that takes the terminal would keep the page from being served."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    if type(browser) is not webbrowser.GenericBrowser:
+        browser.open(url)
 
 
 @click.group()
