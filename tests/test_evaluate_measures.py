@@ -11,10 +11,12 @@ from relgrade.evaluate import Contender, Judgements, ReportSettings, build_repor
 from relgrade.evaluate.confidence import calibration_noise_floor, reliability
 from relgrade.evaluate.curve import threshold_curve
 from relgrade.evaluate.flips import compare_verdicts
-from relgrade.evaluate.intervals import share_estimate
+from relgrade.evaluate.intervals import draw_queries, share_estimate
 from relgrade.evaluate.mistakes import worst_mistakes
+from relgrade.evaluate.rows import Rows
 from relgrade.evaluate.slices import MAX_SLICES, OTHERS, evaluate_slices
 from relgrade.evaluate.twins import compare_twins
+from relgrade.evaluate.verdicts import Confusion
 from relgrade.evaluate.wording import summary_sentences
 from relgrade.probability import sigmoid
 
@@ -150,7 +152,6 @@ def test_without_twins_there_is_a_reason():
 
 
 def test_twins_drawn_one_by_one_give_the_same_draws():
-    from relgrade.evaluate.intervals import draw_queries
     from relgrade.evaluate.twins import RECALL, _false_accepts
 
     generator = np.random.default_rng(0)
@@ -312,6 +313,17 @@ def test_ndcg_uses_grades_where_there_are_some():
     assert found.ndcg_at_10.n_queries == 1
     plain = evaluate_scores(scores, [1, 1, 0, 0], ids, threshold=0.5, n_draws=10)
     assert plain.ndcg_at_10.value == 1.0
+
+
+def test_draws_of_mcc_and_kappa_are_the_measures_on_the_pairs_drawn():
+    scores, labels, ids = sample(6, n_queries=12)
+    rows, kept = Rows.check(labels, ids), scores >= 0.5
+    counts = draw_queries(12, n_draws=20, seed=0)
+    drawn = Confusion.of(rows, kept).drawn(counts)
+    for row, times in enumerate(counts.astype(int)):
+        again = np.repeat(np.arange(labels.size), times[rows.query])
+        assert drawn.mcc()[row] == pytest.approx(metrics.mcc(kept[again], labels[again]))
+        assert drawn.kappa()[row] == pytest.approx(metrics.cohen_kappa(kept[again], labels[again]))
 
 
 def test_what_has_no_value_says_why():
