@@ -206,7 +206,7 @@ def test_two_runs_do_not_share_a_folder(runs, pairs_file, tiny_bert_folder):
     run = runs["interaction"]
     with (run / ".lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(InvalidInput, match="another run"):
+        with pytest.raises(InvalidInput, match="is writing this folder"):
             run_recipe(make_recipe(pairs_file, tiny_bert_folder, architecture="interaction"), output=run)
 
 
