@@ -32,7 +32,7 @@ HOMES = {
     "bs4": {"candidates"},
     "fastapi": {"serve"},
     "httpx": {"client", "grade", "label"},
-    "jinja2": {"evaluate", "serve"},
+    "jinja2": {"evaluate", "serve", "student"},
     "prometheus_client": {"serve"},
     "redis": {"serve"},
     "starlette": {"serve"},
