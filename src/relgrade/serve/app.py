@@ -37,7 +37,14 @@ def create_app(rack: ModelRack, settings: ServeSettings | None = None, *, cache:
         cache = MemoryCache(settings.cache_entries)
     service = Service(rack, settings, cache=cache)
     # Its own pages load scripts from elsewhere; docs/openapi.json says the same.
-    app = FastAPI(title="relgrade", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
+    app = FastAPI(
+        title="relgrade",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would make clients repeat their key elsewhere
+        lifespan=_lifespan,
+    )
     app.state.service = service
     app.add_middleware(Gate, keyring=service.keyring, measures=service.measures, max_requests=settings.max_requests)
     app.add_exception_handler(Refusal, _refuse)

@@ -79,12 +79,15 @@ class Fields:
         value = self._body.get(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(name, "a number", value)
         try:
-            return float(value)
-        except OverflowError as error:
-            raise self.wrong(name, "a number", value) from error
+            number = float(value)
+        except OverflowError:  # a whole number of more than 308 digits
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.wrong(name, "a number", value)
+        return number
 
     def choice(self, name: str, choices: Sequence[str]) -> str | None:
         """One of some strings; None for nothing."""

@@ -8,6 +8,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from relgrade.serve.connections import guarded
 from relgrade.serve.logs import JsonFormatter, logger
 from relgrade.serve.service import Service
 from relgrade.serve.settings import ServeSettings
@@ -49,7 +50,7 @@ def run_server(app: FastAPI, *, bound: socket.socket) -> None:
         timeout_graceful_shutdown=int(service.settings.timeout_s) + DRAIN_EXTRA_S,
         limit_concurrency=None,  # the gate answers in words
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        http="h11",
+        http=guarded(service.settings.header_timeout_s),
         ws="none",
     )
     _Server(config, service).run(sockets=[bound])

@@ -20,6 +20,7 @@ class ServeSettings:
     is_open: bool = False  # bind beyond this machine without a key
     requests_per_minute: float | None = None  # of each key; None: unlimited
     timeout_s: float = 30.0  # of one request, from its first byte; a caller may ask for less
+    header_timeout_s: float = 10.0  # until a request's headers are there
     batch_tokens: int = 2048  # document tokens of one micro-batch, about
     n_workers: int = 2  # micro-batches in flight: while one is tokenised, the other runs
     n_threads: int | None = None  # sequences at once in one micro-batch; None: the cores
@@ -39,7 +40,7 @@ class ServeSettings:
         for name in ("max_documents", "max_characters"):
             _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         _require(0 <= self.port <= 65535, f"port must be between 0 and 65535, got {self.port}")
-        for name in ("timeout_s", "max_wait_s"):
+        for name in ("timeout_s", "max_wait_s", "header_timeout_s"):
             _require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
         _require(self.cache_entries >= 0, f"cache_entries must be >= 0, got {self.cache_entries}")
         rate = self.requests_per_minute

@@ -1,0 +1,235 @@
+"""Micro-batches: budgets, fairness between requests and models, deadlines, and what a failing pair does to others."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.fake_runtime import FakeRuntime, fake_logit
+from tests.serve_case import BrokenRuntime, SlowRuntime
+
+from relgrade.serve.refusals import DeadlinePassed, Overloaded
+from relgrade.serve.scheduler import Job, Scheduler, score_each
+
+
+class Model:
+    """Something that jobs share."""
+
+
+def job(model, runtime, n, *, cost=10, name="d", seconds=30.0):
+    pairs = [("q", f"{name} {i}") for i in range(n)]
+    return Job(model, runtime, pairs, [cost] * n, time.monotonic() + seconds)
+
+
+async def ended(*jobs):
+    for each in jobs:
+        while not each.is_ended:
+            each.progress.clear()
+            await asyncio.wait_for(each.progress.wait(), 20)
+
+
+def run(steps, **options):
+    reports = []
+    values = {"batch_tokens": 100, "n_workers": 1, "max_pairs": 1000, "max_wait_s": 60.0, **options}
+
+    async def inside():
+        with ThreadPoolExecutor(values["n_workers"]) as executor:
+            await steps(Scheduler(executor, on_batch=reports.append, **values))
+
+    asyncio.run(inside())
+    return reports
+
+
+def test_every_pair_gets_its_logit_and_batches_keep_the_budget():
+    runtime, model = FakeRuntime(), Model()
+    jobs = [job(model, runtime, n, name=f"job{n}") for n in (1, 7, 30)]
+
+    async def steps(scheduler):
+        for each in jobs:
+            scheduler.submit(each)
+        await ended(*jobs)
+        assert (scheduler.n_pairs, scheduler.tokens) == (0, 0)
+
+    reports = run(steps)
+    for each in jobs:
+        np.testing.assert_array_equal(each.logits, [fake_logit(*pair) for pair in each.pairs])
+    assert all(report.tokens <= 100 for report in reports)
+    assert max(report.n_jobs for report in reports) > 1, "requests share a micro-batch"
+
+
+def test_the_longest_pairs_of_a_batch_come_first():
+    runtime = FakeRuntime()
+    each = Job(Model(), runtime, [("q", "a"), ("q", "bbb"), ("q", "cc")], [1, 3, 2], time.monotonic() + 9)
+
+    async def steps(scheduler):
+        scheduler.submit(each)
+        await ended(each)
+
+    run(steps)
+    assert [document for _, document in runtime.calls[0]] == ["bbb", "cc", "a"]
+
+
+def test_a_short_request_is_not_stuck_behind_a_long_one():
+    runtime, model = SlowRuntime(), Model()
+    long, short = job(model, runtime, 200, name="long"), job(model, runtime, 3, name="short")
+
+    async def steps(scheduler):
+        runtime.gate.clear()
+        scheduler.submit(long)
+        await asyncio.to_thread(runtime.started.wait)
+        scheduler.submit(short)
+        runtime.gate.set()
+        await ended(short)
+        assert long.is_done.sum() < 40
+        await ended(long)
+
+    run(steps)
+
+
+def test_a_long_request_goes_on_while_short_ones_keep_coming():
+    runtime, model = FakeRuntime(), Model()
+    long = job(model, runtime, 40, name="long")
+
+    async def steps(scheduler):
+        scheduler.submit(long)
+        for i in range(60):
+            short = job(model, runtime, 9, name=f"short{i}")
+            scheduler.submit(short)
+            await ended(short)
+            if long.is_ended:
+                return
+        pytest.fail("the long request starved")
+
+    run(steps)
+
+
+def test_models_take_turns():
+    runtime, first, second = SlowRuntime(), Model(), Model()
+    long, other = job(first, runtime, 100, name="long"), job(second, runtime, 30, name="other")
+
+    async def steps(scheduler):
+        runtime.gate.clear()
+        scheduler.submit(long)
+        await asyncio.to_thread(runtime.started.wait)
+        scheduler.submit(other)
+        runtime.gate.set()
+        await ended(other)
+        assert long.is_done.sum() < 70
+        await ended(long)
+
+    run(steps)
+    for call in runtime.calls:
+        assert len({document.split()[0] for _, document in call}) == 1, "a micro-batch is of one model"
+
+
+def test_a_pair_beyond_the_budget_still_runs():
+    runtime, model = FakeRuntime(), Model()
+    huge, small = job(model, runtime, 3, cost=10_000, name="huge"), job(model, runtime, 3, name="small")
+
+    async def steps(scheduler):
+        scheduler.submit(huge)
+        scheduler.submit(small)
+        await ended(huge, small)
+
+    run(steps)
+    assert np.isfinite(huge.logits).all()
+
+
+def test_work_that_is_too_late_is_not_begun():
+    runtime, model = SlowRuntime(), Model()
+    first, late = job(model, runtime, 1, name="first"), job(model, runtime, 5, name="late", seconds=0.05)
+
+    async def steps(scheduler):
+        runtime.gate.clear()
+        scheduler.submit(first)
+        await asyncio.to_thread(runtime.started.wait)
+        scheduler.submit(late)
+        await asyncio.sleep(0.1)
+        runtime.gate.set()
+        await ended(late)
+        assert isinstance(late.error, DeadlinePassed)
+        assert scheduler.n_pairs == 0
+
+    run(steps)
+    assert len(runtime.calls) == 1
+
+
+def test_room_is_bounded_and_one_request_alone_always_fits():
+    runtime, model = SlowRuntime(), Model()
+    first = job(model, runtime, 50)
+
+    async def steps(scheduler):
+        scheduler.require_room(5000)
+        runtime.gate.clear()
+        scheduler.submit(first)
+        with pytest.raises(Overloaded) as caught:
+            scheduler.require_room(60)
+        assert "Retry-After" in caught.value.headers
+        scheduler.require_room(10)
+        runtime.gate.set()
+        await ended(first)
+        scheduler.require_room(60)
+
+    run(steps, max_pairs=100)
+
+
+def test_what_would_miss_its_deadline_is_refused_early():
+    runtime, model = SlowRuntime(delay_s=0.002), Model()
+    first, second = job(model, runtime, 20), job(model, runtime, 100)
+
+    async def steps(scheduler):
+        scheduler.submit(first)
+        await ended(first)
+        assert 1000 < scheduler.tokens_per_s < 6000
+        scheduler.submit(second)
+        with pytest.raises(Overloaded, match="deadline"):
+            scheduler.require_room(10, tokens=100, remaining_s=0.01)
+        scheduler.require_room(10, tokens=100, remaining_s=20)
+        await ended(second)
+
+    run(steps)
+
+
+def test_one_bad_pair_leaves_the_others_their_logits():
+    pairs = [("q", f"d {i}") for i in range(9)] + [("q", "breakword")]
+    output = score_each(BrokenRuntime(), pairs)
+    assert np.isnan(output.logits[-1])
+    np.testing.assert_array_equal(output.logits[:-1], [fake_logit(*pair) for pair in pairs[:-1]])
+
+
+def test_a_runtime_that_answers_for_other_pairs_is_not_believed():
+    class Short(FakeRuntime):
+        def score(self, pairs):
+            return super().score(pairs[1:])
+
+    assert np.isnan(score_each(Short(), [("q", "a"), ("q", "b")]).logits).all()
+
+
+def test_the_log_of_a_bad_pair_has_none_of_its_text(caplog):
+    score_each(BrokenRuntime(), [("q", "breakword")])
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+    assert "breakword" not in caplog.text
+
+
+@settings(max_examples=40)
+@given(st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=12), min_size=1, max_size=8), st.integers(1, 3))
+def test_whatever_is_submitted_ends_with_the_logits_of_its_pairs(shapes, n_workers):
+    runtime, models = FakeRuntime(), (Model(), Model())
+    jobs = [
+        Job(models[k % 2], runtime, [("q", f"{k} {i}") for i in range(len(costs))], costs, time.monotonic() + 30)
+        for k, costs in enumerate(shapes)
+    ]
+
+    async def steps(scheduler):
+        for each in jobs:
+            scheduler.submit(each)
+        await ended(*jobs)
+        assert (scheduler.n_pairs, scheduler.tokens) == (0, 0)
+
+    run(steps, n_workers=n_workers)
+    for each in jobs:
+        np.testing.assert_array_equal(each.logits, [fake_logit(*pair) for pair in each.pairs])
