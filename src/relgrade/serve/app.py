@@ -15,6 +15,7 @@ from relgrade.serve.cache import MemoryCache, ResultCache
 from relgrade.serve.gate import Gate
 from relgrade.serve.hosted import ModelRack
 from relgrade.serve.openapi import describe
+from relgrade.serve.playground import add_playground
 from relgrade.serve.refusals import Refusal
 from relgrade.serve.replies import refusal_response
 from relgrade.serve.routes_about import add_about_routes
@@ -52,6 +53,8 @@ def create_app(rack: ModelRack, settings: ServeSettings | None = None, *, cache:
     add_grade_routes(app, service)
     add_rerank_routes(app, service)
     add_about_routes(app, service)
+    if settings.has_playground:
+        add_playground(app, service)
     describe(app)
     return app
 

@@ -50,6 +50,12 @@ class Denied(Refusal):
         return {"WWW-Authenticate": "Bearer"}
 
 
+class NoRoute(Refusal):
+    """Nothing is here."""
+
+    status, kind = 404, "route"
+
+
 class Slow(Refusal):
     """The body did not arrive in time."""
 

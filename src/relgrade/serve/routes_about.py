@@ -12,17 +12,11 @@ from relgrade import __version__
 from relgrade.serve.grade_request import point_json
 from relgrade.serve.hosted import HostedModel
 from relgrade.serve.keys import sent_key
-from relgrade.serve.refusals import Draining, Refusal
+from relgrade.serve.refusals import Draining, NoRoute
 from relgrade.serve.replies import JsonResponse
 from relgrade.serve.service import Service
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class NoRoute(Refusal):
-    """The admin route of a server without an admin key."""
-
-    status, kind = 404, "route"
 
 
 def add_about_routes(app: FastAPI, service: Service) -> None:
