@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 from relgrade.errors import GradingError, InvalidInput
 from relgrade.grade import keep
+from relgrade.grade.documents import to_document
 from relgrade.records import Grade, GradedList, OperatingPoint
 
 QUERY = "red apple"
@@ -35,7 +36,8 @@ class WordGrader:
 
     def grade(self, query, documents):
         self.threads.add(threading.current_thread().name)
-        self.calls.append((query, list(documents)))
+        documents = [to_document(each) for each in documents]
+        self.calls.append((query, documents))
         if not query.strip():
             raise InvalidInput("query: empty")
         if self.fails:
@@ -45,7 +47,7 @@ class WordGrader:
 
     def filter(self, query, documents, *, policy):
         graded = self.grade(query, documents)
-        n_tokens = [len(document.text.split()) for document in documents]
+        n_tokens = [len(to_document(each).text.split()) for each in documents]
         kept = keep.choose(graded.grades, policy, n_tokens=n_tokens)
         return GradedList(query, tuple(graded.grades[i] for i in kept), self.point, BUNDLE_HASH)
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
     "score": LazyCommand("relgrade.cli.steps:score", "Write the logit of each pair."),
     "serve": LazyCommand("relgrade.cli.serve:serve", "Serve graders over HTTP.", extra="serve"),
+    "shadow": LazyCommand("relgrade.cli.shadow:shadow", "Hold an LLM grader's logged verdicts beside ours."),
     "train": LazyCommand("relgrade.cli.train:train", "Make a grader from labelled pairs.", extra="train"),
 }
 
