@@ -330,7 +330,7 @@ def test_wrong_routes_speak_as_every_error_does(folder):
     response = ask(app, "/v1/grade", method="GET")
     assert response.status_code == 405
     assert response.headers["allow"] == "POST"
-    for path in ("/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/page/../../settings.py", "//health", "/v1/grade/"):
+    for path in ("/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/page/../../settings.py", "/v1/grade/"):
         assert ask(app, path, method="GET").status_code in (404, 405), path
 
 

@@ -45,6 +45,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "serve": LazyCommand("relgrade.cli.serve:serve", "Serve graders over HTTP.", extra="serve"),
     "shadow": LazyCommand("relgrade.cli.shadow:shadow", "Hold an LLM grader's logged verdicts beside ours."),
     "train": LazyCommand("relgrade.cli.train:train", "Make a grader from labelled pairs.", extra="train"),
+    "verify": LazyCommand("relgrade.cli.verify:verify", "Hold a server against a bundle.", extra="client"),
 }
 
 
