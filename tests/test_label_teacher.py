@@ -103,7 +103,17 @@ def test_missing_logprobs_are_noticed_and_the_paid_reply_is_used(ask):
     assert server.n_paid == 4
     assert [label.label for label in labels] == [1, 0, 1, 0]
     assert labels[0].label_mass is None
+    assert labels[0].method == "text"
     assert "logprobs" not in server.requests[-1]
+
+
+def test_a_server_that_passes_over_every_field_is_asked_in_words(ask):
+    with FakeTeacher(Judge(ignores=["logprobs", "response_format"])) as server:
+        labels = ask(server, make_pairs(6))
+    assert server.n_paid == 6
+    assert methods_of(labels) == {"text"}
+    assert "response_format" not in server.requests[-1]
+    assert "one word alone" in server.requests[-1]["messages"][1]["content"]
 
 
 def test_a_first_token_that_is_no_answer_is_asked_again_in_another_way(ask):

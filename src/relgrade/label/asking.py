@@ -133,7 +133,10 @@ class Asker:
             reading = read_text(received.body, self._plan.rubric)
             self._ladder.give_up(method)
             return reading
-        self._ladder.note_answer(method)
+        if reading.is_prose and method != "text" and not self._ladder.has_worked(method):
+            self._ladder.give_up(method)  # the server passed over the field in silence
+        else:
+            self._ladder.note_answer(method)
         return reading
 
     def _after_rejection(self, method: Method, error: RequestRejected) -> Method | None:
@@ -196,9 +199,11 @@ class Asker:
         if error is not None:
             return Asked(replace(answer, error=str(error), kind=error.kind, reply=error.reply), spent)
         assert reading is not None
+        was_chat = self._teacher.api == "chat"
         return Asked(
             replace(
                 answer,
+                method="text" if was_chat and reading.is_prose else answer.method,
                 probability=reading.probability,
                 grade=reading.grade,
                 label_mass=reading.label_mass,

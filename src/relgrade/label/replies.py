@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relgrade.errors import RelgradeError
@@ -41,6 +41,7 @@ class Reading:
     grade: float | None = None  # of a graded rubric: the expected grade, or the one that was named
     label_mass: float | None = None  # share of the answer token's probability that lay on answers
     reply: str = ""
+    is_prose: bool = False  # read from words, whatever was asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def read_text_of(text: str, rubric: Rubric) -> Reading:
         raise UnusableReply(
             f"{reason} in the reply; {' or '.join(rubric.words)} was asked", kind="unparseable", reply=text
         )
-    return _hard_reading(found.pop(), rubric, reply=text)
+    return replace(_hard_reading(found.pop(), rubric, reply=text), is_prose=True)
 
 
 def read_system_one(body: Mapping[str, Any], rubric: Rubric, *, question: str) -> Reading:
