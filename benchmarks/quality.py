@@ -84,8 +84,8 @@ def main(arguments: Sequence[str] | None = None, *, load_grader: LoadGrader | No
         "limit_queries": options.limit_queries,
         "environment": {**environment(), **cache.costs(), "seconds": round(time.perf_counter() - start, 1)},
     }
-    if GRADER in contenders:
-        report["summary"]["bundle_hash"] = contenders[GRADER].scorer.key
+    if not options.baselines_only:
+        report["summary"]["bundle_hash"] = grader.bundle.hash
     for name, measured in results.items():
         evaluations = {contender: each.evaluation for contender, each in measured.items()}
         print(file_table(name, evaluations, report["paired"].get(name)))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from relgrade.bundle.schema import TOKENIZER_NAME
 from relgrade.errors import InvalidInput, MissingExtra
 from relgrade.evaluate.baselines import BM25
 
@@ -71,7 +72,11 @@ class GraderScorer:
 
     def __init__(self, grader: Any) -> None:
         self.grader = grader
-        self.key = str(grader.bundle.hash)
+        # What logits depend on: a bundle that was only calibrated again keeps its scores.
+        manifest = grader.bundle.manifest
+        parts = [*manifest.graphs.values(), TOKENIZER_NAME]
+        files = {name: manifest.files[name].sha256 for name in parts}
+        self.key = _digest([manifest.architecture, manifest.template, manifest.options, files])
 
     def score(self, texts: Texts, corpus: Sequence[str], advance: Advance) -> NDArray[np.float64]:
         """Logits, before calibration."""

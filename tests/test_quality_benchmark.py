@@ -20,7 +20,15 @@ class FakeGrader:
     """Grades by whether the document says "answer", and counts what it was asked."""
 
     def __init__(self, bundle_hash="abc", flipped=False):
-        manifest = SimpleNamespace(calibration=Calibration("platt", 2.0, 0.0))
+        weights = SimpleNamespace(sha256="flipped" if flipped else "straight")
+        manifest = SimpleNamespace(
+            calibration=Calibration("platt", 2.0, 0.0),
+            architecture="interaction",
+            template={},
+            options={},
+            graphs={"head": "head.onnx"},
+            files={"head.onnx": weights, "tokenizer.json": weights},
+        )
         self.bundle = SimpleNamespace(hash=bundle_hash, manifest=manifest)
         self.operating_point = OperatingPoint("balanced", 0.5)
         self.flipped = flipped
