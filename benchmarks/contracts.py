@@ -39,7 +39,7 @@ class Contract:
 
 
 CONTRACTS = (
-    Contract("langchain", "langchain-core", ("tests/test_integrations_langchain.py",), ("langchain-classic",)),
+    Contract("langchain", "langchain-core", ("tests/test_integrations_langchain.py",), ("langchain-classic>=1.0.3",)),
     Contract("langgraph", "langgraph", ("tests/test_integrations_langgraph.py",)),
     Contract("llamaindex", "llama-index-core", ("tests/test_integrations_llamaindex.py",)),
     Contract("haystack", "haystack-ai", ("tests/test_integrations_haystack.py",)),

@@ -27,7 +27,7 @@ try:
     from langchain_core.cross_encoders import BaseCrossEncoder
     from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 except ImportError as error:
-    raise MissingExtra("langchain-core", extra="langchain", purpose="grade documents in LangChain") from error
+    raise MissingExtra("langchain-core>=1.3", extra="langchain", purpose="grade documents in LangChain") from error
 from pydantic import ConfigDict, PrivateAttr, field_serializer  # langchain-core requires it
 
 EVENT = "relgrade"  # name of the custom event that carries the counts of a call, and the error if there was one

@@ -10,7 +10,7 @@ from relgrade.records import Document
 try:
     from langchain_core import documents as langchain
 except ImportError as error:
-    raise MissingExtra("langchain-core", extra="langchain", purpose="grade documents of LangChain") from error
+    raise MissingExtra("langchain-core>=1.3", extra="langchain", purpose="grade documents of LangChain") from error
 
 Item = TypeVar("Item")
 

@@ -19,7 +19,7 @@ try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
     from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 except ImportError as error:
-    raise MissingExtra("llama-index-core", extra="llamaindex", purpose="grade nodes of LlamaIndex") from error
+    raise MissingExtra("llama-index-core>=0.14", extra="llamaindex", purpose="grade nodes of LlamaIndex") from error
 
 dispatcher = get_dispatcher(__name__)
 

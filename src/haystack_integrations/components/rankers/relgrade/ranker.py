@@ -13,7 +13,7 @@ try:
     from haystack import Document, component, default_from_dict, default_to_dict
     from haystack.utils import Secret, deserialize_secrets_inplace
 except ImportError as error:
-    raise MissingExtra("haystack-ai", extra="haystack", purpose="grade documents of Haystack") from error
+    raise MissingExtra("haystack-ai>=3", extra="haystack", purpose="grade documents of Haystack") from error
 
 
 @component
