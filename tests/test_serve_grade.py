@@ -117,15 +117,9 @@ def test_a_deadline_ends_a_request_and_partial_grades_stand(folder):
     app = make_app(folder, runtime=runtime, batch_tokens=1, n_workers=1)
     body = {"query": QUERY, "documents": [f"document {i}" for i in range(40)]}
 
-    async def run():
-        async with asking(app) as client:
-            late = await client.post("/v1/grade", json=body, headers={"x-request-timeout-ms": "300"})
-            kept = await client.post(
-                "/v1/grade", json={**body, "on_error": "keep_all"}, headers={"x-request-timeout-ms": "400"}
-            )
-            return late, kept
-
-    late, kept = asyncio.run(run())
+    late = ask(app, "/v1/grade", body, headers={"x-request-timeout-ms": "300"})
+    other = make_app(folder, runtime=SlowRuntime(delay_s=0.05), batch_tokens=1, n_workers=1)
+    kept = ask(other, "/v1/grade", {**body, "on_error": "keep_all"}, headers={"x-request-timeout-ms": "400"})
     assert late.status_code == 504
     assert late.json()["error_type"] == "deadline"
     told = kept.json()

@@ -162,16 +162,16 @@ def test_room_is_bounded_and_one_request_alone_always_fits():
     first = job(model, runtime, 50)
 
     async def steps(scheduler):
-        scheduler.require_room(5000)
+        scheduler.require_room(5000, tokens=10)
         runtime.gate.clear()
         scheduler.submit(first)
         with pytest.raises(Overloaded) as caught:
-            scheduler.require_room(60)
+            scheduler.require_room(60, tokens=10)
         assert "Retry-After" in caught.value.headers
-        scheduler.require_room(10)
+        scheduler.require_room(10, tokens=10)
         runtime.gate.set()
         await ended(first)
-        scheduler.require_room(60)
+        scheduler.require_room(60, tokens=10)
 
     run(steps, max_pairs=100)
 
@@ -191,6 +191,24 @@ def test_what_would_miss_its_deadline_is_refused_early():
         await ended(second)
 
     run(steps)
+
+
+def test_a_long_request_does_not_make_short_ones_be_refused():
+    runtime, model = SlowRuntime(delay_s=0.002), Model()
+    first, long = job(model, runtime, 10), job(model, runtime, 500, name="long")
+
+    async def steps(scheduler):
+        scheduler.submit(first)
+        await ended(first)
+        scheduler.submit(long)
+        scheduler.require_room(3, tokens=30)
+        with pytest.raises(Overloaded, match="are waiting"):
+            scheduler.require_room(600, tokens=6000)
+        scheduler.abandon(long, DeadlinePassed("over"))
+        await asyncio.sleep(0.3)
+        assert scheduler.n_pairs == 0
+
+    run(steps, max_wait_s=0.5, max_pairs=10_000)
 
 
 def test_one_bad_pair_leaves_the_others_their_logits():

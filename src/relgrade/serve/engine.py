@@ -23,6 +23,8 @@ from relgrade.serve.cache import Reading, ResultCache, pair_key
 from relgrade.serve.refusals import ClientGone, DeadlinePassed, Refusal, Ungradable
 from relgrade.serve.scheduler import Job, Scheduler, pair_cost
 
+_CHARACTERS_PER_TOKEN = 4  # about, of European languages
+
 
 @dataclass(eq=False)
 class Work:
@@ -61,7 +63,9 @@ class Engine:
         """
         start_s = time.monotonic()
         items = [item for each in ask.lists for item in each.items]
-        self.scheduler.require_room(len(items), remaining_s=deadline_s - start_s)
+        # By characters first, so that a server with no room does not count tokens only to refuse.
+        guess = sum(min(len(item.text) // _CHARACTERS_PER_TOKEN, ask.model.limit_tokens) for item in items)
+        self.scheduler.require_room(len(items), tokens=guess, remaining_s=deadline_s - start_s)
         loop = asyncio.get_running_loop()
         limit = ask.model.limit_tokens
         counted = await loop.run_in_executor(

@@ -106,11 +106,18 @@ class Scheduler:
         self._n_batches = 0
         self._served: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # model -> its last micro-batch
 
-    def expected_wait_s(self, tokens: int = 0) -> float:
-        """Seconds until so many tokens more would be done; 0 while nothing was measured."""
-        return 0.0 if self.tokens_per_s is None else (self.tokens + tokens) / self.tokens_per_s
+    def expected_wait_s(self, tokens: float = math.inf) -> float:
+        """Seconds until a job of so many tokens would begin; 0 while nothing was measured.
 
-    def require_room(self, n_pairs: int, *, tokens: int = 0, remaining_s: float = math.inf) -> None:
+        Only what runs and what has fewer tokens left goes before it, at the share that is not the oldest job's.
+        """
+        if self.tokens_per_s is None:
+            return 0.0
+        waiting = [job.tokens_left for job in self._jobs]
+        ahead = self.tokens - sum(waiting) + sum(left for left in waiting if left <= tokens)
+        return ahead / (self.tokens_per_s * (1.0 - OLDEST_SHARE if len(waiting) > 1 else 1.0))
+
+    def require_room(self, n_pairs: int, *, tokens: int, remaining_s: float = math.inf) -> None:
         """Refuse early what would only wait.
 
         Raises:
@@ -118,10 +125,10 @@ class Scheduler:
         """
         if self.n_pairs == 0:
             return
-        wait_s = self.expected_wait_s()
+        wait_s = self.expected_wait_s(tokens)
         if self.n_pairs + n_pairs > self._max_pairs or wait_s > self._max_wait_s:
             raise Overloaded("too many documents are waiting; try again later", retry_after_s=wait_s / 2)
-        if self.expected_wait_s(tokens) > remaining_s:
+        if wait_s + tokens / (self.tokens_per_s or math.inf) > remaining_s:
             raise Overloaded(
                 "the documents that wait leave no time for these before the deadline; try again later",
                 retry_after_s=wait_s / 2,
