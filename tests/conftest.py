@@ -3,8 +3,14 @@
 The folders are shared by the whole session: read them, copy them before changing anything.
 """
 
+import os
+
 import pytest
 from hypothesis import settings
+
+# Models of sixteen dimensions gain nothing from threads, and lose much where other processes hold the cores. Set before
+# anything imports torch or numpy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Busy machines miss deadlines, and a red run must be red again: the same examples every time.
 settings.register_profile("relgrade", deadline=None, derandomize=True)

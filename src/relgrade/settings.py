@@ -93,8 +93,9 @@ class StudentSettings:
     n_labels: Literal[1, 2] = 1  # cross-encoder: logits of the head; two are folded at export
     template: Literal["pair", "pass-fail"] = "pair"  # cross-encoder: two segments, or the paper's prompt for decoders
     train_encoder: bool = True  # False freezes the backbone and trains the head
+    head: Literal["monotone", "free"] = "monotone"  # interaction: whether more evidence may speak against a document
     hidden: int = 32  # interaction: width of the head
-    dropout: float = 0.1  # head only
+    dropout: float = 0.1  # head only; interaction: a free head only
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -105,6 +106,7 @@ class StudentSettings:
             f"student.max_query_tokens ({self.max_query_tokens}) leaves no room for a document "
             f"in max_tokens ({self.max_tokens})",
         )
+        _require(self.hidden >= 2 and self.hidden % 2 == 0, f"student.hidden must be even and >= 2, got {self.hidden}")
         _require(0.0 <= self.dropout < 1.0, f"student.dropout must be in [0, 1), got {self.dropout}")
 
 

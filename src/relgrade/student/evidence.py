@@ -24,6 +24,17 @@ NAMES = (
     "document_idf", "document_covered", "soft_sum", "clause_8", "clause_16", "clause_coverage", "clause_cosine",
 )  # fmt: skip
 
+# Measures that speak against a document when they rise, and those that speak neither way: what a query or a document
+# is like by itself, and `bm25`, by which the negatives of most collections were picked.
+FALLING = frozenset({"idf_missed", "soft_missed"})
+UNDIRECTED = frozenset(
+    {
+        *("n_numbers", "query_length", "document_length", "query_idf"),
+        *("title_like", "maxsim_span_gap", "document_mean", "bm25"),
+    }
+)
+DIRECTIONS = tuple(0 if name in UNDIRECTED else -1 if name in FALLING else 1 for name in NAMES)
+
 
 class Evidence(nn.Module):
     """The measures named in `NAMES`, in that order.

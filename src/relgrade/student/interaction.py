@@ -21,7 +21,7 @@ from relgrade.encoding import EncodedText, TextEncoder, TextTemplate, clean_text
 from relgrade.errors import InvalidInput
 from relgrade.records import Pair
 from relgrade.settings import StudentSettings
-from relgrade.student.evidence import Evidence
+from relgrade.student.evidence import DIRECTIONS, Evidence
 from relgrade.student.evidence_cache import EvidenceCache
 from relgrade.student.evidence_head import EvidenceHead
 from relgrade.student.states import pad_texts, read_windows
@@ -62,7 +62,13 @@ class InteractionStudent(Student):
         for token, index in vocabulary.items():
             is_number[index] = float(token.removeprefix("##").isdigit())
         self.evidence = Evidence(torch.zeros(n_vocabulary), is_number)
-        self.head = EvidenceHead(Evidence.n_measures, settings.hidden, dropout=settings.dropout, seed=seed)
+        self.head = EvidenceHead(
+            Evidence.n_measures,
+            settings.hidden,
+            dropout=settings.dropout,
+            seed=seed,
+            directions=DIRECTIONS if settings.head == "monotone" else None,
+        )
         self._texts = TextEncoder(tokenizer, template)
         self._sources: dict[str | None, int] = {}
         self._cache: EvidenceCache | None = None
