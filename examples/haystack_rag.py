@@ -1,7 +1,9 @@
 """Haystack: a pipeline over Qdrant, a prompt from what was kept, and another way where nothing was.
 
-pip install 'relgrade[haystack,qdrant]'
-python examples/haystack_rag.py
+    pip install 'relgrade[haystack,qdrant]'
+    python examples/haystack_rag.py
+
+It ends at the prompt; the generator is yours.
 """
 
 from haystack import Document, Pipeline, component

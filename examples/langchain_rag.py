@@ -1,7 +1,9 @@
 """LangChain: a retriever over Qdrant, and the chain that keeps what answers the question.
 
-pip install 'relgrade[langchain,qdrant]'
-python examples/langchain_rag.py
+    pip install 'relgrade[langchain,qdrant]'
+    python examples/langchain_rag.py
+
+It prints what a prompt would be made of; the language model is yours.
 """
 
 from langchain_core.callbacks import CallbackManagerForRetrieverRun

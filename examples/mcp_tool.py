@@ -1,7 +1,9 @@
 """MCP: what an agent sees of the tool, in one process; `relgrade mcp` serves the same to real ones.
 
-pip install 'relgrade[mcp,qdrant]'
-python examples/mcp_tool.py
+    pip install 'relgrade[mcp,qdrant]'
+    python examples/mcp_tool.py
+
+The agent is left out: the script searches and calls the tool itself.
 """
 
 import asyncio
