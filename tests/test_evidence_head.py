@@ -9,14 +9,14 @@ from hypothesis import strategies as st  # noqa: E402
 from relgrade.errors import InvalidSettings  # noqa: E402
 from relgrade.settings import StudentSettings  # noqa: E402
 from relgrade.student.evidence import DIRECTIONS, FALLING, NAMES, UNDIRECTED  # noqa: E402
-from relgrade.student.evidence_head import CLIP, EvidenceHead  # noqa: E402
+from relgrade.student.evidence_head import CLIP, FREE_SHARE, EvidenceHead  # noqa: E402
 
 N = len(NAMES)
 
 
-def a_head(directions=DIRECTIONS, *, seed=0, steps=120):
+def a_head(kind, *, seed=0, steps=120):
     """Trained on labels that say the opposite of the evidence, which only a free head can learn."""
-    head = EvidenceHead(N, 8, dropout=0.0, seed=seed, directions=directions)
+    head = EvidenceHead(DIRECTIONS, 8, dropout=0.0, seed=seed, kind=kind)
     generator = torch.Generator().manual_seed(seed)
     measures = torch.randn(400, N, generator=generator)
     signs = torch.tensor([float(each) for each in DIRECTIONS])
@@ -31,7 +31,7 @@ def a_head(directions=DIRECTIONS, *, seed=0, steps=120):
     return head.eval(), loss.item()
 
 
-HEAD, LOSS = a_head()
+HEAD, LOSS = a_head("monotone")
 
 
 def test_every_name_of_a_direction_is_a_measure():
@@ -56,14 +56,14 @@ def test_more_evidence_never_lowers_the_logit(seed, column, step):
 
 def test_labels_against_the_evidence_are_learned_by_a_free_head_alone():
     assert LOSS > 0.5
-    assert a_head(None)[1] < 0.3
+    assert a_head("free")[1] < 0.3
 
 
 def test_a_measure_without_direction_may_act_both_ways():
     measures = torch.randn(400, N, generator=torch.Generator().manual_seed(1))
     column = NAMES.index("document_length")
     for sign in (1.0, -1.0):
-        head = EvidenceHead(N, 8, dropout=0.0, seed=0, directions=DIRECTIONS)
+        head = EvidenceHead(DIRECTIONS, 8, dropout=0.0, seed=0, kind="monotone")
         head.set_scale(measures)
         optimiser = torch.optim.Adam(head.parameters(), lr=0.03)
         for _ in range(150):
@@ -85,7 +85,7 @@ def test_what_is_far_outside_counts_as_its_edge():
 
 
 def test_the_same_seed_gives_the_same_weights():
-    first, second, other = (EvidenceHead(N, 8, dropout=0.0, seed=s, directions=DIRECTIONS) for s in (4, 4, 5))
+    first, second, other = (EvidenceHead(DIRECTIONS, 8, dropout=0.0, seed=s, kind="monotone") for s in (4, 4, 5))
     assert torch.equal(first.network.first, second.network.first)
     assert not torch.equal(first.network.first, other.network.first)
 
@@ -93,3 +93,16 @@ def test_the_same_seed_gives_the_same_weights():
 def test_an_odd_width_cannot_be_halved():
     with pytest.raises(InvalidSettings, match=r"student\.hidden must be even"):
         StudentSettings(architecture="interaction", hidden=7)
+
+
+def test_a_blend_is_mostly_monotone_and_trains_each_part_alone():
+    head = EvidenceHead(DIRECTIONS, 8, dropout=0.0, seed=0, kind="blend")
+    measures = torch.randn(64, N, generator=torch.Generator().manual_seed(2))
+    monotone, free = head.network.monotone(measures), head.network.free(measures)
+    head.eval()
+    torch.testing.assert_close(head(measures), monotone * (1 - FREE_SHARE) + free * FREE_SHARE)
+    head.train()
+    judged = head(measures)
+    by_monotone, by_free = (judged - monotone).abs() < 1e-6, (judged - free).abs() < 1e-6
+    assert bool((by_monotone | by_free).all())
+    assert 16 < int(by_free.sum()) < 48

@@ -50,7 +50,7 @@ def student(tiny_bert_folder, tmp_path_factory):
     made.prepare(pairs(), cache_folder=tmp_path_factory.mktemp("cache"))
     made._cache = None
     with torch.no_grad():
-        made.head.network.linear.normal_(generator=torch.Generator().manual_seed(5))
+        made.head.network.free.linear.weight.normal_(0.0, 3.0, generator=torch.Generator().manual_seed(5))
         made.head.source_bias.copy_(torch.tensor([1.0, -2.0]))
     return made.eval()
 
@@ -150,6 +150,7 @@ def test_the_bias_of_a_source_counts_in_training_alone(student):
         for s in ("s0", "s1", None)
     ]
     student.head.train()
+    student.head.network.eval()
     student.training = True
     first, second, unknown = (student(**dict(v)).item() for v in values)
     student.eval()

@@ -93,7 +93,7 @@ class StudentSettings:
     n_labels: Literal[1, 2] = 1  # cross-encoder: logits of the head; two are folded at export
     template: Literal["pair", "pass-fail"] = "pair"  # cross-encoder: two segments, or the paper's prompt for decoders
     train_encoder: bool = True  # False freezes the backbone and trains the head
-    head: Literal["monotone", "free"] = "monotone"  # interaction: whether more evidence may speak against a document
+    head: Literal["blend", "monotone", "free"] = "blend"  # interaction: may more evidence speak against a document?
     hidden: int = 32  # interaction: width of the head
     dropout: float = 0.1  # head only; interaction: a free head only
     gradient_checkpointing: bool = False

@@ -1,4 +1,4 @@
-"""From measures to a logit: standardised, clipped, and judged by a network that is free or keeps directions."""
+"""From measures to a logit: standardised, clipped, and judged by a network that keeps directions, or a free one."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+FREE_SHARE = 1 / 6  # of the logit of a blend
 CLIP = 4.0  # standard deviations; a measure far outside what training showed says no more than its edge
 
 
@@ -89,31 +90,63 @@ def _bend(layer: Tensor) -> Tensor:
     return torch.cat([functional.elu(layer[:, :half]), -functional.elu(-layer[:, half:])], dim=1)
 
 
+class Blend(nn.Module):
+    """Mostly what a monotone network says, and a little of what a free one does.
+
+    The free network is better on collections it was trained on and far worse on others; a small share of it brings most
+    of the first at little of the second (docs/log.md). Each learns alone: in training every pair is judged by one of
+    them, drawn at random, since together the free one would take over.
+
+    Args:
+        monotone: weighs 1 - FREE_SHARE.
+        free: weighs FREE_SHARE.
+    """
+
+    def __init__(self, monotone: MonotoneNetwork, free: FreeNetwork) -> None:
+        super().__init__()
+        self.monotone = monotone
+        self.free = free
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, shape (n_pairs,), of standardised measures, shape (n_pairs, n_measures)."""
+        monotone, free = self.monotone(x), self.free(x)
+        share = (torch.rand_like(free) < 0.5).to(free.dtype) if self.training else FREE_SHARE
+        logits: Tensor = monotone * (1 - share) + free * share
+        return logits
+
+
+def build_network(
+    kind: str, directions: Sequence[int], *, hidden: int, dropout: float
+) -> MonotoneNetwork | FreeNetwork | Blend:
+    """The network that `student.head` names: "monotone", "free" or "blend"."""
+    if kind == "monotone":
+        return MonotoneNetwork(directions, hidden)
+    free = FreeNetwork(len(directions), hidden, dropout=dropout)
+    return free if kind == "free" else Blend(MonotoneNetwork(directions, hidden), free)
+
+
 class EvidenceHead(nn.Module):
     """logit = network(x) + bias of the source, x the standardised and clipped measures.
 
     Args:
-        n_measures: columns of the input.
-        hidden: width of the network's two layers.
+        directions: of each measure: 1 rises, -1 falls, 0 has none.
+        hidden: width of the network's two layers, even.
         dropout: between the layers of a free network.
         seed: of the weights.
-        directions: of each measure, for a monotone network; None: a free one.
+        kind: see `build_network`.
     """
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(
-        self, n_measures: int, hidden: int, *, dropout: float, seed: int, directions: Sequence[int] | None = None
+        self, directions: Sequence[int], hidden: int, *, dropout: float, seed: int, kind: str = "blend"
     ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.network: FreeNetwork | MonotoneNetwork = (
-                FreeNetwork(n_measures, hidden, dropout=dropout)
-                if directions is None
-                else MonotoneNetwork(directions, hidden)
-            )
+            self.network = build_network(kind, directions, hidden=hidden, dropout=dropout)
+        n_measures = len(directions)
         self.source_bias = nn.Parameter(torch.zeros(1))
         self.register_buffer("mean", torch.zeros(n_measures))
         self.register_buffer("deviation", torch.ones(n_measures))

@@ -62,13 +62,7 @@ class InteractionStudent(Student):
         for token, index in vocabulary.items():
             is_number[index] = float(token.removeprefix("##").isdigit())
         self.evidence = Evidence(torch.zeros(n_vocabulary), is_number)
-        self.head = EvidenceHead(
-            Evidence.n_measures,
-            settings.hidden,
-            dropout=settings.dropout,
-            seed=seed,
-            directions=DIRECTIONS if settings.head == "monotone" else None,
-        )
+        self.head = EvidenceHead(DIRECTIONS, settings.hidden, dropout=settings.dropout, seed=seed, kind=settings.head)
         self._texts = TextEncoder(tokenizer, template)
         self._sources: dict[str | None, int] = {}
         self._cache: EvidenceCache | None = None
