@@ -20,7 +20,11 @@ PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 HAS_DEFAULT = grader_module.DEFAULT_BUNDLE.is_dir()
 TOLERANCE = 0.03  # of a probability: what the rounding of another CPU may move
 NUMBER = re.compile(r"-?\d+\.\d+")
-LONG_COMMANDS = {"train"}  # minutes: only their options are checked
+LONG_COMMANDS = {
+    "calibrate",
+    "evaluate",
+    "train",
+}  # minutes, or more pairs than a test has: only their options are checked
 
 
 @pytest.fixture(scope="module")
