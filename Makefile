@@ -11,7 +11,7 @@ PIP := -m pip install --quiet --disable-pip-version-check --constraint constrain
 # A stamp is written last, so that an interrupted installation is taken up again.
 DEMO_STAMP := $(DEMO)/.installed
 DEV_STAMP := $(DEV)/.installed
-EXTRAS := dev,candidates,corpus,evaluate,haystack,hub,label,langchain,langgraph,large,llamaindex,mcp,parquet,pgvector,qdrant,train
+EXTRAS := dev,candidates,client,corpus,evaluate,haystack,hub,label,langchain,langgraph,large,llamaindex,mcp,parquet,pgvector,qdrant,serve,train
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
