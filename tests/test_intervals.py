@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from relgrade import metrics
 from relgrade.errors import InvalidInput
 from relgrade.evaluate import Estimate, compare_scores, evaluate_scores
-from relgrade.evaluate.intervals import draw_queries, estimate, percentile_interval, ranking_draws, ratio_draws
 from relgrade.evaluate.evaluation import average_precision_draws
+from relgrade.evaluate.intervals import draw_queries, estimate, percentile_interval, ranking_draws, ratio_draws
 from relgrade.probability import sigmoid
 
 
