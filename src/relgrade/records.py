@@ -74,6 +74,17 @@ Verdict = Literal["relevant", "unsure", "not relevant"]
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceSpan:
+    """A sentence of a document, judged by itself under the document's title."""
+
+    start: int  # code points into the text that the caller gave, the title not counted
+    end: int  # one past the last
+    text: str  # text[start:end]
+    probability: float  # calibrated P(relevant) of the sentence as a document, in [0, 1]
+    logit: float  # raw log-odds of the sentence
+
+
+@dataclass(frozen=True, slots=True)
 class Grade:
     """A verdict on one document. It does not depend on the other documents of the call.
 
@@ -92,6 +103,8 @@ class Grade:
     document: Any = field(default=None, repr=False, compare=False)  # the caller's own object, untouched
     verdict: Verdict = None  # type: ignore[assignment]  # left out, or a bundle without the two points: as `relevant`
     collection: str | None = None  # whose own calibration and points judged; None: those pooled over all
+    # Sentences that carry the verdict, best first; () for one that is not relevant, None: was not asked for.
+    evidence: tuple[EvidenceSpan, ...] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.verdict is None:

@@ -14,7 +14,9 @@ import numpy as np
 from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import BundleIncomplete, InvalidInput, ParityError
 from relgrade.grade import keep
+from relgrade.grade.compress import CompressedList, compress_kept, require_threshold
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
+from relgrade.grade.evidence import with_evidence
 from relgrade.grade.hub import fetch_bundle, is_hub_id
 from relgrade.grade.judging import chunked, count_tokens, judge
 from relgrade.grade.panel import Panel
@@ -126,13 +128,15 @@ class Grader:
         """
         return Grader(self._bundle, self._runtime, operating_point=name, base_rate=self._base_rate)
 
-    def grade(self, query: str, documents: Iterable[Any]) -> GradedList:
+    def grade(self, query: str, documents: Iterable[Any], *, evidence: bool = False) -> GradedList:
         """Judge documents against one query.
 
         Args:
             query: not empty.
             documents: str, Document, or mappings or objects with text, title, id and metadata; any number, none too.
                 One without text is not relevant, by rule.
+            evidence: judge the sentences of relevant and unsure documents too, and give each grade those that reach
+                the operating point, best first, or else the best one. The grades themselves stay the same.
 
         Returns:
             One grade per document, in the order of the call; `document` of each is the caller's own object.
@@ -141,7 +145,10 @@ class Grader:
             InvalidInput: the query is empty, or something is no document; names its position. Nothing was judged.
             GradingError: the model gave no finite logit for a document.
         """
-        grades = self._judge_all(read_documents(read_query(query), documents))
+        items = read_documents(read_query(query), documents)
+        grades = self._judge_all(items)
+        if evidence:
+            grades = with_evidence(grades, items, self._runtime, panel=self._panel)
         return self._graded_list(query, grades, of=grades)
 
     def grade_pairs(self, pairs: Iterable[tuple[str, Any] | Pair], *, chunk_size: int = CHUNK_PAIRS) -> Iterator[Grade]:
@@ -182,6 +189,50 @@ class Grader:
         n_tokens = None if policy.max_tokens is None else count_tokens(items, self._runtime, limit=policy.max_tokens)
         kept = [grades[i] for i in keep.choose(grades, policy, n_tokens=n_tokens)]
         return self._graded_list(query, kept, of=grades)
+
+    def compress(
+        self,
+        query: str,
+        documents: Iterable[Any],
+        *,
+        policy: KeepPolicy = _DEFAULT_POLICY,
+        point: str | None = None,
+        threshold: float | None = None,
+    ) -> CompressedList:
+        """Keep what is relevant, as `filter` does, and of each document only the sentences above a point.
+
+        Each sentence is judged as a small document under its title. A kept document is never left empty: where no
+        sentence reaches the point, the best one stays.
+
+        Args:
+            query: not empty.
+            documents: as for `grade`.
+            policy: which documents are kept; `max_tokens` counts what is left of them.
+            point: name of the operating point for sentences; None: that below which a verdict is "not relevant",
+                or the grader's own where the bundle has no three-way verdict.
+            threshold: probability in [0, 1] that a sentence must reach, instead of a point.
+
+        Returns:
+            The kept ones in the order of the call. The caller's objects are not changed.
+
+        Raises:
+            InvalidInput: as `grade`; no such point, a threshold out of range, or both point and threshold.
+            GradingError: the model gave no finite logit for a document or a sentence of it.
+        """
+        if not isinstance(policy, KeepPolicy):
+            raise InvalidInput(f"policy: a KeepPolicy was expected, got {type(policy).__name__}")
+        if point is not None and threshold is not None:
+            raise InvalidInput("point and threshold both say which sentences are kept; give one of them")
+        least = None if threshold is None else require_threshold(threshold)
+        verdict = self._bundle.manifest.verdict_points
+        name = point or (verdict.lower if verdict else self._point.name)
+        panel = Panel.of(self._bundle.manifest, operating_point=name, base_rate=self._base_rate)
+        items = read_documents(read_query(query), documents)
+        grades = self._judge_all(items)
+        kept = compress_kept(grades, items, self._runtime, policy=policy, panel=panel, threshold=least)
+        if least is None and panel.field is None:
+            least = panel.pooled.told_point.threshold
+        return CompressedList(query, kept, self._point, least, self._bundle.hash, self.any_relevant_probability(grades))
 
     def rerank(self, query: str, documents: Iterable[Any], *, top_k: int | None = None) -> GradedList:
         """Sort documents by falling logit; ties keep the order of the call. Nothing is dropped but by `top_k`.
