@@ -53,7 +53,7 @@ $(DEMO_STAMP): pyproject.toml constraints.txt | check-python
 	@$(DEMO)/bin/python $(PIP) --editable .
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml constraints.txt | check-python
+$(DEV_STAMP): pyproject.toml constraints.txt Makefile | check-python
 	@echo "Installing relgrade and its extras $(EXTRAS) into $(DEV); with torch, this takes minutes ..."
 	@$(PYTHON) -m venv $(DEV)
 	@$(DEV)/bin/python $(PIP) --editable ".[$(EXTRAS)]"

@@ -98,6 +98,13 @@ def test_pairs_and_their_scores_give_the_same(cli):
     assert json.loads(Path("calibration.json").read_text())["operating_points"][0]["name"] == "balanced"
 
 
+def test_a_query_counts_for_as_many_documents_as_asked(cli):
+    cli("--bundle", "old", "--pairs", "pairs.jsonl", "-o", "new", "--max-per-query", "2")
+    for point in load_bundle("new").manifest.operating_points:
+        expected = 2 if point.promise else None
+        assert point.evidence.get("max_per_query") == expected
+
+
 def test_without_output_nothing_is_written(cli, tmp_path):
     before = sorted(tmp_path.iterdir())
     assert "balanced: threshold" in cli("--bundle", "old", "--pairs", "pairs.jsonl")

@@ -82,6 +82,11 @@ class _Job:
     "--false-keeps", type=_SHARE, help="Point `few-false-keeps`: unanswerable queries that keep any, at most."
 )
 @click.option("--delta", type=_SHARE, help="Chance that a promise is broken, of each point. Default: 0.1.")
+@click.option(
+    "--max-per-query",
+    type=click.IntRange(min=1),
+    help="Documents that one query counts for at most, in promises of precision and recall. Fewer queries do then.",
+)
 @click.option("--leave-out", is_flag=True, help="Leave out what no threshold keeps, instead of ending.")
 @click.option("--by", metavar="FIELD", help="Points per value of a field of the pairs, such as `source`.")
 @click.option("--cut", type=float, help="Relevant from this grade (field `grade`) or label on.")
@@ -108,6 +113,7 @@ def calibrate(
     lost_queries: float | None,
     false_keeps: float | None,
     delta: float | None,
+    max_per_query: int | None,
     leave_out: bool,
     by: str | None,
     cut: float | None,
@@ -126,7 +132,9 @@ def calibrate(
         raise click.UsageError("--apart-from needs --pairs: a file of scores has no queries in it")
     recipe = Recipe.read(config) if config else Recipe(calibration=CalibrationSettings(cut=None))
     targets = {"precision": precision, "recall": recall, "lost_queries": lost_queries, "false_keeps": false_keeps}
-    points = wanted_points(recipe.points if config else DEFAULT_POINTS, targets, delta=delta)
+    points = wanted_points(
+        recipe.points if config else DEFAULT_POINTS, targets, delta=delta, max_per_query=max_per_query
+    )
     changes: dict[str, Any] = {"by": by, "cut": cut, "base_rate": base_rate, "label_source": label_source}
     settings = replace(recipe.calibration, **{name: each for name, each in changes.items() if each is not None})
     job = _Job(
@@ -151,7 +159,11 @@ def calibrate(
 
 
 def wanted_points(
-    points: Sequence[PointSettings], targets: dict[str, float | None], *, delta: float | None
+    points: Sequence[PointSettings],
+    targets: dict[str, float | None],
+    *,
+    delta: float | None,
+    max_per_query: int | None = None,
 ) -> tuple[PointSettings, ...]:
     """The points with the targets of the options; an option without a point adds one.
 
@@ -159,6 +171,7 @@ def wanted_points(
         points: of the recipe, or the usual ones.
         targets: option -> share, None where it was not given.
         delta: of every point that promises something; None keeps theirs.
+        max_per_query: of every point that promises precision or recall; None keeps theirs.
     """
     # Not required here: all that cannot be had are told at once, and then decided on.
     found = {point.name: replace(point, required=False) for point in points}
@@ -171,6 +184,11 @@ def wanted_points(
             found[name] = replace(old, target=target)
     if delta is not None:
         found = {name: replace(point, delta=delta) for name, point in found.items()}
+    if max_per_query is not None:
+        found = {
+            name: replace(point, max_per_query=max_per_query) if point.kind in ("precision", "recall") else point
+            for name, point in found.items()
+        }
     return tuple(found.values())
 
 
