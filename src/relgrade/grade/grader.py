@@ -5,18 +5,16 @@ other documents, their order or how the call was cut into pieces.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from relgrade.bundle import Bundle, load_bundle
-from relgrade.errors import BundleIncomplete, InvalidInput, ParityError
+from relgrade.errors import BundleIncomplete, InvalidInput
 from relgrade.grade import keep
 from relgrade.grade.compress import CompressedList, compress_kept, require_threshold
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
 from relgrade.grade.evidence import with_evidence
+from relgrade.grade.goldens import GOLDEN_TOLERANCE, GoldenReport, check_goldens
 from relgrade.grade.hub import fetch_bundle, is_hub_id
 from relgrade.grade.judging import chunked, count_tokens, judge
 from relgrade.grade.panel import Panel
@@ -27,20 +25,8 @@ from relgrade.records import Grade, GradedList, KeepPolicy, OperatingPoint, Pair
 
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "default"
 CHUNK_PAIRS = 256  # keeps many threads busy and bounds what is held in memory
-# Another CPU sums floats in another order, which moves a logit far less than this; a graph that computes in int8 may
-# round an activation the other way. A wrong graph, tokenizer or template is off by whole units.
-GOLDEN_TOLERANCE = 0.1
 
 _DEFAULT_POLICY = KeepPolicy()
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenReport:
-    """How the golden pairs of a bundle come out on this machine."""
-
-    n_pairs: int
-    largest_difference: float  # absolute, in logits
-    worst: int  # position of that pair in goldens.jsonl, from 0
 
 
 class Grader:
@@ -275,19 +261,8 @@ class Grader:
             ParityError: a difference is larger; the verdicts of this grader are not those its threshold was made for.
             GradingError: a golden pair gets no finite logit.
         """
-        goldens = self._bundle.goldens
-        items = [read_pair((golden.query, golden.document), index) for index, golden in enumerate(goldens)]
-        found = np.array([grade.logit for grade in self._judge(items)])  # (n_pairs,)
-        differences = np.abs(found - np.array([golden.logit for golden in goldens]))
-        worst = int(differences.argmax())
-        report = GoldenReport(len(goldens), float(differences[worst]), worst)
-        if report.largest_difference > tolerance:
-            raise ParityError(
-                f"golden pair {worst}: expected logit {goldens[worst].logit:.4f}, found {found[worst]:.4f}, "
-                f"more than {tolerance} apart; another onnxruntime or CPU reads this bundle differently: "
-                "calibrate it here before use"
-            )
-        return report
+        items = [read_pair((golden.query, golden.document), i) for i, golden in enumerate(self._bundle.goldens)]
+        return check_goldens(self._bundle.goldens, [grade.logit for grade in self._judge(items)], tolerance=tolerance)
 
     def _stream(self, pairs: Iterator[Any], chunk_size: int) -> Iterator[Grade]:
         held: list[InvalidInput] = []
