@@ -2,6 +2,7 @@
 #   PYTHON=python3.12 make demo      another interpreter, 3.11 or newer
 #   RELGRADE_DATA=FOLDER make ...    labelled pairs, for train-default and quality
 #   make train-default TRAIN="--base FOLDER"      the encoder from a folder instead of the Hub
+#   make story STORY="--train --base FOLDER"      train a student as well; needs the extra train in .venv
 #   make quality QUALITY="--encoder FOLDER"       the cosine baseline beside BM25
 
 PYTHON ?= python3
@@ -10,18 +11,22 @@ DEV := .venv-test
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A stamp is written last, so that an interrupted installation is taken up again.
 DEMO_STAMP := $(DEMO)/.installed
+STORY_STAMP := $(DEMO)/.installed-story
 DEV_STAMP := $(DEV)/.installed
 EXTRAS := dev,candidates,client,corpus,evaluate,haystack,hub,label,langchain,langgraph,large,llamaindex,mcp,parquet,pgvector,qdrant,serve,train
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format train-default quality size clean check-python check-data
+.PHONY: help demo story test lint format train-default quality size clean check-python check-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO_STAMP) ## grade the example corpus with the embedded grader
 	@$(DEMO)/bin/python examples/demo.py
+
+story: $(STORY_STAMP) ## from queries and documents to a grader of your own, on the example corpus
+	@$(DEMO)/bin/python examples/make_your_own.py $(STORY)
 
 test: lint ## lint, types and tests, in an environment of their own
 	@$(DEV)/bin/python -m mypy
@@ -51,6 +56,11 @@ $(DEMO_STAMP): pyproject.toml constraints.txt | check-python
 	@echo "Installing relgrade into $(DEMO), without torch ..."
 	@$(PYTHON) -m venv $(DEMO)
 	@$(DEMO)/bin/python $(PIP) --editable .
+	@touch $@
+
+$(STORY_STAMP): $(DEMO_STAMP)
+	@echo "Installing the extras candidates,evaluate,label into $(DEMO) ..."
+	@$(DEMO)/bin/python $(PIP) --editable ".[candidates,evaluate,label]"
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt Makefile | check-python
