@@ -4,6 +4,7 @@ The folders are shared by the whole session: read them, copy them before changin
 """
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,8 @@ from hypothesis import settings
 # Models of sixteen dimensions gain nothing from threads, and lose much where other processes hold the cores. Set before
 # anything imports torch or numpy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that runs the tests in the background has them ignore Ctrl-C, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Busy machines miss deadlines, and a red run must be red again: the same examples every time.
 settings.register_profile("relgrade", deadline=None, derandomize=True)
