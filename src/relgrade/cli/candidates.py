@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from relgrade.cli import outcome
+from relgrade.cli.bar import WithBar
 
 if TYPE_CHECKING:
     from relgrade.candidates import CandidateReport, CandidateSettings, CorpusSettings, Encoder
@@ -161,7 +161,7 @@ class _Bad:
         outcome.warn(f"skipped {error}")
 
 
-class _Progress:
+class _Progress(WithBar):
     """A bar per stage on a terminal, nothing elsewhere. A context manager."""
 
     def __init__(self, *, has_bar: bool) -> None:
@@ -187,17 +187,6 @@ class _Progress:
                 console=Console(stderr=True),
                 transient=True,
             )
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def advance(self, stage: str, n_more: int, n_total: int | None) -> None:
         """Count; see `make_candidates`."""

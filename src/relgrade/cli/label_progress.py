@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from relgrade.cli.bar import WithBar
 from relgrade.cli.outcome import warn
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _DRAW_EVERY_S = 0.1
 _RATE_OVER_S = 30.0  # the rate forgets what is older
 
 
-class LabelProgress:
+class LabelProgress(WithBar):
     """Shows how far a run is. A context manager.
 
     Args:
@@ -32,17 +32,6 @@ class LabelProgress:
         self._marks: list[tuple[float, int]] = []  # (time, answers of this run)
         self._bar: Any = _make_bar(total) if has_bar and sys.stderr.isatty() else None
         self._task = self._bar.add_task("labelling", total=total, said="") if self._bar else None
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def update(self, progress: Progress) -> None:
         """Take the state after an answer."""

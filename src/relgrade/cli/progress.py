@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
+from relgrade.cli.bar import WithBar
 from relgrade.cli.outcome import warn
 
 LOG_EVERY_S = 30.0  # short runs in a log say nothing
 
 
-class GradingProgress:
+class GradingProgress(WithBar):
     """Counts graded rows. A context manager.
 
     Args:
@@ -30,17 +29,6 @@ class GradingProgress:
         self._n_rows = self._skipped_bytes = 0
         self._started_s = self._logged_s = time.monotonic()
         self._bar = _Bar(name, total_bytes) if has_bar and sys.stderr.isatty() else None
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def begin(self, *, n_bytes: int) -> None:
         """Start the clock after `n_bytes` of the input that an earlier run graded: they say nothing about speed."""
