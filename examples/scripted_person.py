@@ -19,7 +19,7 @@ PERSON = "scripted-person"
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """Judgements of people who read every document for every query; by query id, then ids of documents."""
+    """Judgements made by reading the documents, taken as right; by query id, then ids of documents."""
 
     relevant: Mapping[str, frozenset[str]]
     near_misses: Mapping[str, frozenset[str]]
