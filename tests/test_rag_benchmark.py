@@ -1,0 +1,167 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("bm25s")
+
+from benchmarks import rag
+from benchmarks.rag_answers import find_case
+from benchmarks.rag_corpora import read_corpus
+from benchmarks.rag_filters import pick_threshold
+from benchmarks.rag_measures import measure
+
+from fake_runtime import FakeRuntime, fake_bundle
+from relgrade.errors import InvalidData
+from relgrade.grade.grader import Grader
+from relgrade.grade.runtime import RuntimeOutput
+
+WORDS = ["apple", "bread", "cedar", "delta", "ember", "fjord", "grape", "heron", "ivory", "jolly", "koala", "lemon"]
+
+
+class SameWord(FakeRuntime):
+    """Relevant is what holds the last word of the query."""
+
+    def score(self, pairs):
+        logits = [3.0 if query.split()[-1] in text else -3.0 for query, text in pairs]
+        return RuntimeOutput(np.array(logits), np.zeros(len(pairs), bool), np.ones(len(pairs), int))
+
+
+class WordVectors:
+    name = "words"
+
+    def encode(self, texts, *, kind):
+        counts = np.array([[word in text for word in WORDS] for text in texts], np.float32) + 0.01
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+def rows_of(split):
+    """Six questions a split: one gold document and two others each; the last has no gold one."""
+    rows = []
+    for i, word in enumerate(WORDS[:6] if split == "test" else WORDS[6:]):
+        texts = [
+            f"The {word} is here in {split}. Some rain fell.",
+            f"No such thing {i} {split}. Snow fell.",
+            f"{i} {split}",
+        ]
+        for n, text in enumerate(texts):
+            label = int(n == 0 and i < 5)
+            document = f"title: T{i}\n{text if label or n else 'Nothing at all of it.'}"
+            rows.append({"query_id": f"{split}{i}", "query": f"where is {word}", "document": document, "label": label})
+    return [{**row, "split": split, "doc_id": "d"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("nq_oracle", "squad2_dev", "multihop_rag"):
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt", encoding="utf-8") as file:
+            for row in [*rows_of("train"), *rows_of("test")]:
+                file.write(json.dumps({**row, "query_id": f"{name}-{row['query_id']}"}) + "\n")
+    return folder
+
+
+@pytest.fixture
+def load(tmp_path):
+    def opened(options):
+        grader = Grader(fake_bundle(tmp_path / "b"), SameWord())
+        return rag.Tools(grader, WordVectors(), lambda texts: [len(t.split()) for t in texts], options.cache, {})
+
+    return opened
+
+
+def test_the_benchmark_measures_what_the_grader_keeps(data, load, tmp_path, capsys):
+    output = tmp_path / "rag.json"
+    arguments = ["--data", str(data), "--queries", "12", "--draws", "50", "--output", str(output)]
+    assert rag.main([*arguments, "--cache", str(tmp_path / "cache")], load=load) == 0
+    report = json.loads(output.read_text())
+    wiki = report["corpora"]["wiki"]
+    assert wiki["sample"]["n_questions"] == 12
+    assert wiki["sample"]["n_unanswerable"] == 2
+    for retriever in ("bm25", "dense"):
+        filters = wiki["retrievers"][retriever]["filters"]
+        everything, graded = filters["no filter"], filters["relgrade balanced"]
+        assert everything["recall"]["value"] == graded["recall"]["value"] == 1.0
+        assert (graded["precision"]["value"], graded["empty_unanswerable"]["value"]) == (1.0, 1.0)
+        assert everything["precision"]["value"] < 0.2
+        assert everything["empty_unanswerable"]["value"] == 0.0
+        compressed = filters["relgrade + compress"]
+        assert compressed["precision"] == graded["precision"]
+        # "title: T0" and "The apple is here in test."; "Some rain fell." is gone.
+        assert graded["tokens"]["value"] == pytest.approx(11 * 10 / 12)
+        assert compressed["tokens"]["value"] == pytest.approx(8 * 10 / 12)
+    printed = capsys.readouterr().out
+    assert "| relgrade + compress | 1.00 [1.00, 1.00] |" in printed
+    assert json.loads(printed.splitlines()[-1])["wiki/bm25"]["relgrade balanced"][0] == 1.0
+
+
+def test_scores_are_read_back(data, load, tmp_path, monkeypatch):
+    arguments = ["--data", str(data), "--queries", "4", "--draws", "5", "--corpora", "news"]
+    arguments += ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "rag.json")]
+    rag.main(arguments, load=load)
+    first = json.loads((tmp_path / "rag.json").read_text())["corpora"]["news"]["retrievers"]
+    monkeypatch.setattr(Grader, "grade_pairs", None)
+    rag.main(arguments, load=load)
+    assert json.loads((tmp_path / "rag.json").read_text())["corpora"]["news"]["retrievers"] == first
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InvalidData, match="nq_oracle"):
+        read_corpus(tmp_path, "wiki", split="test", n_questions=2, seed=0)
+
+
+def test_the_corpus_of_test_questions_holds_no_train_paragraph(data):
+    corpus = read_corpus(data, "wiki", split="test", n_questions=4, seed=0)
+    assert not any("train" in text for text in corpus.documents)
+    assert len(corpus.questions) == 4
+    news = read_corpus(data, "news", split="test", n_questions=4, seed=0)
+    assert any("train" in text for text in news.documents)
+    for question in corpus.questions:
+        assert all(question.query.split()[-1] in corpus.documents[row] for row in question.gold)
+
+
+def test_measures_by_hand():
+    kept = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]], bool)
+    is_gold = np.array([[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]], bool)
+    found = measure(kept, is_gold, np.array([4, 1, 0, 0]), np.full(kept.shape, 10.0), n_draws=20, seed=0)
+    assert {name: each.value for name, each in found.items()} == {
+        "precision": pytest.approx(1 / 3),
+        "recall": 0.125,  # a quarter of four, and none of one
+        "survives": 0.5,
+        "empty_unanswerable": 0.5,
+        "empty_answerable": 0.5,
+        "tokens": 7.5,
+    }
+    assert [found[name].n_questions for name in ("precision", "recall", "survives")] == [2, 2, 2]
+    nothing = measure(kept[:2] & False, is_gold[:2], np.array([2, 1]), np.ones((2, 3)), n_draws=20, seed=0)
+    assert (nothing["precision"].value, nothing["empty_unanswerable"].value, nothing["recall"].value) == (None, None, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=30))
+def test_the_limit_has_the_best_f1(rows):
+    scores = np.array([[float(score) for score, _ in rows]])
+    is_gold = np.array([[gold for _, gold in rows]])
+
+    def f1(limit):
+        kept = scores >= limit
+        return 2 * (kept & is_gold).sum() / (kept.sum() + max(1, is_gold.sum()))
+
+    assert f1(pick_threshold(scores, is_gold)) == pytest.approx(max(f1(limit) for limit in range(5)))
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("when was it built", "It rose in 1887."),
+        ("what year was it", "It rose in 1887."),
+        ("how many people live there", None),  # two sentences hold a number
+        ("who built it", None),
+    ],
+)
+def test_the_sentence_that_must_hold_the_answer(query, answer):
+    document = "title: Tower 3\nThe tower is tall. It rose in 1887. Two people live there."
+    case = find_case(query, document)
+    assert (case and document[case.start : case.end]) == answer
