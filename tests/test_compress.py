@@ -1,4 +1,6 @@
 import copy
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +133,10 @@ def test_less_is_kept_at_a_higher_threshold_and_all_of_it_is_the_callers(bundle,
         assert all(item.document[span.start : span.end] == span.text for span in item.sentences)
         assert "".join(item.text.split()) == "".join("".join(item.document[a:b] for a, b in item.spans).split())
         assert item.tokens_after <= item.tokens_before
+
+
+def test_the_code_of_the_page_prints_what_it_says(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "evidence.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    exec(block, {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^# -> (.*)$", block, flags=re.MULTILINE)
