@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rag_answers import FILES, find_case, kept_answers
 from benchmarks.rag_corpora import CORPORA, Corpus, gold_pairs, read_corpus
-from benchmarks.rag_filters import RETRIEVERS, TOP, Retrieved, baselines, pairs_of, retrieve
+from benchmarks.rag_filters import RETRIEVERS, TOP, Retrieved, baselines, pairs_of, pick_threshold, retrieve
 from benchmarks.rag_measures import Ratio, card, measure
 from benchmarks.scorers import CachedScores, GraderScorer
 from benchmarks.summaries import environment
@@ -33,6 +33,7 @@ from relgrade.probability import calibrated_probability
 ROOT = Path(__file__).resolve().parent.parent
 N_TIMED = 3  # questions, one after another
 COMPRESSED = "relgrade + compress"
+FEWEST = 3  # documents that a policy lets through
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ def _run_corpus(name: str, options: argparse.Namespace, tools: Tools) -> dict[st
     corpus, train = corpora
     lists, train_lists = (retrieve(each, tools.vectors, tools.cache) for each in corpora)
     probability_of = _probabilities(corpus, list(lists.values()), tools)
+    train_probability_of = _probabilities(train, list(train_lists.values()), tools)
     sizes = np.asarray(tools.count_tokens(corpus.documents), np.float64)
     n_gold = np.asarray([len(question.gold) for question in corpus.questions])
     about = {
@@ -122,8 +124,14 @@ def _run_corpus(name: str, options: argparse.Namespace, tools: Tools) -> dict[st
         probabilities = _on_lists(corpus, found, probability_of)
         for point in tools.grader.operating_points:
             kept[f"relgrade {point.name}"] = probabilities >= point.threshold
+        is_relevant = probabilities >= tools.grader.operating_point.threshold
+        kept[f"relgrade {tools.grader.operating_point.name}, at most {FEWEST}"] = is_relevant & _best(probabilities)
+        # As the limits of the baselines are: by the best F1 on the train questions.
+        on_train = _on_lists(train, train_lists[retriever], train_probability_of)
+        limits["relgrade"] = pick_threshold(on_train, train_lists[retriever].is_gold)
+        kept["relgrade, tuned"] = probabilities >= limits["relgrade"]
         tokens = {filter_name: sizes[found.rows] for filter_name in kept}
-        kept[COMPRESSED] = probabilities >= tools.grader.operating_point.threshold
+        kept[COMPRESSED] = is_relevant
         tokens[COMPRESSED] = _compressed_sizes(corpus, found, kept[COMPRESSED], tools)
         measured = {
             filter_name: measure(
@@ -158,6 +166,12 @@ def _on_lists(corpus: Corpus, found: Retrieved, probability_of: dict[tuple[str, 
     )
 
 
+def _best(probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The `FEWEST` most probable of each list; of equals those that were retrieved first."""
+    ranks = np.argsort(np.argsort(-probabilities, axis=1, kind="stable"), axis=1)
+    return np.asarray(ranks < FEWEST)
+
+
 def _compressed_sizes(corpus: Corpus, found: Retrieved, kept: NDArray[np.bool_], tools: Tools) -> NDArray[np.float64]:
     """Tokens of each kept document after compression, 0 for the others; only kept ones are read again."""
     sizes = np.zeros(found.rows.shape)
@@ -189,7 +203,7 @@ def _milliseconds(corpus: Corpus, found: Retrieved, tools: Tools, names: Sequenc
         for spent, (start, end) in zip((graded, compressed, encoded), pairwise(times), strict=True):
             spent.append((end - start) * 1000)
     spent_by = {"cosine": encoded, COMPRESSED: compressed}
-    spent_by |= {name: graded for name in names if name.startswith("relgrade ") and name != COMPRESSED}
+    spent_by |= {name: graded for name in names if name.startswith("relgrade") and name != COMPRESSED}
     return {name: round(statistics.median(spent_by[name]), 2) if spent_by.get(name) else None for name in names}
 
 

@@ -59,7 +59,7 @@ def read_corpus(folder: Path, name: str, *, split: str, n_questions: int, seed: 
         InvalidData: a file is missing or a line is no labelled pair.
     """
     rng = np.random.default_rng(seed)
-    rows_of = {file: _read(folder / f"{file}{SUFFIX}") for file in CORPORA[name]}
+    rows_of = {file: read_rows(folder / f"{file}{SUFFIX}") for file in CORPORA[name]}
     chosen: list[tuple[str, list[dict[str, Any]]]] = []
     texts: dict[str, None] = {}
     for number, rows in enumerate(rows_of.values()):
@@ -89,11 +89,16 @@ def read_corpus(folder: Path, name: str, *, split: str, n_questions: int, seed: 
 def gold_pairs(folder: Path, files: Sequence[str]) -> list[tuple[str, str]]:
     """All (query, gold document) of the test splits of files; a file that is not there has none."""
     paths = [path for file in files if (path := folder / f"{file}{SUFFIX}").is_file()]
-    rows = [row for path in paths for row in _read(path)]
+    rows = [row for path in paths for row in read_rows(path)]
     return [(row["query"], row["document"]) for row in rows if row["split"] == "test" and row["label"] == 1]
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of pairs, five fields each.
+
+    Raises:
+        InvalidData: no such file, or a line that is no labelled pair.
+    """
     rows: list[dict[str, Any]] = []
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
