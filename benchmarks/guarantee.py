@@ -1,6 +1,6 @@
 """Whether promises hold: calibration queries drawn again and again, the threshold judged by the known truth.
 
-    python -m benchmarks.guarantee [--draws 2000] [--power-draws 200] [--scores FILE.jsonl | --grade]
+    python -m benchmarks.guarantee [--draws 2000] [--power-draws 2000] [--scores FILE.jsonl | --grade]
 
 Simulated queries share a random effect that the grader does not see; lists hold 5 to 50 documents. A promise is broken
 when a threshold is returned at which the population does not keep it; draws that return nothing count as kept. Beside
@@ -105,7 +105,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     data = Path(os.environ.get("RELGRADE_DATA", ROOT.parent / "shared" / "data"))
     add("--draws", type=int, default=2000, help="calibration draws of a cell of 100 or 300 queries")
-    add("--power-draws", type=int, default=200, help="calibration draws of a cell of 1,000 or 3,000 queries")
+    add("--power-draws", type=int, default=2000, help="calibration draws of a cell of 1,000 or 3,000 queries")
     add("--population", type=int, default=5_000, help="queries of a simulated population")
     add("--scores", type=Path, help="JSON lines of query_id, source, label, probability: the table on real data")
     add("--grade", action="store_true", help="make that file from the test splits of --data")
