@@ -138,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--batch-tokens", type=int, default=1024)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     found = measure(seconds=arguments.seconds, rounds=arguments.rounds, batch_tokens=arguments.batch_tokens)

@@ -54,7 +54,7 @@ Exit codes:
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Seconds."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Sequences read at once; default: the cores.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=2048, show_default=True, help="Of a micro-batch.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=1024, show_default=True, help="Of a micro-batch.")
 @click.option(
     "--max-queue", type=click.IntRange(min=1), default=2000, show_default=True, help="Documents that wait or run."
 )

@@ -21,7 +21,7 @@ class ServeSettings:
     requests_per_minute: float | None = None  # of each key; None: unlimited
     timeout_s: float = 30.0  # of one request, from its first byte; a caller may ask for less
     header_timeout_s: float = 10.0  # until a request's headers are there
-    batch_tokens: int = 2048  # document tokens of one micro-batch, about
+    batch_tokens: int = 1024  # document tokens of one micro-batch, about
     n_workers: int = 2  # micro-batches in flight: while one is tokenised, the other runs
     n_threads: int | None = None  # sequences at once in one micro-batch; None: the cores
     max_queue_documents: int = 2000  # that wait or run; one request alone may hold more
