@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from relgrade.bundle import CALIBRATION_QUERIES_NAME, prints_to_bytes
 from relgrade.cli import evaluate as command
 from relgrade.cli import main
 from relgrade.probability import calibrated_probability
@@ -20,7 +21,7 @@ WORDS = ["apple", "pear", "plum", "fig", "grape", "melon", "lemon", "peach"]
 class FakeGrader:
     """Logit: how often the document has the query's first word, minus one."""
 
-    def __init__(self, *, name="fake", threshold=0.5, sign=1.0, collections=None, any_relevant=None):
+    def __init__(self, *, name="fake", threshold=0.5, sign=1.0, collections=None, any_relevant=None, calibrated_on=()):
         manifest = SimpleNamespace(
             name=name,
             calibration=CALIBRATION,
@@ -28,8 +29,11 @@ class FakeGrader:
             provenance={},
             collections=collections,
             any_relevant=any_relevant,
+            files={CALIBRATION_QUERIES_NAME: "present"} if calibrated_on else {},
         )
-        self.bundle = SimpleNamespace(hash=(name * 64)[:64], manifest=manifest)
+        self.bundle = SimpleNamespace(
+            hash=(name * 64)[:64], manifest=manifest, read_bytes=lambda _: prints_to_bytes(calibrated_on)
+        )
         self.operating_point = OperatingPoint("balanced", threshold)
         self.sign = sign
 
@@ -157,6 +161,14 @@ def test_queries_shared_with_the_calibration_pairs_are_refused(tmp_path, pairs, 
     result = run("--pairs", pairs, "--calibration-pairs", others, code=2)
     assert "1 queries stand in the test and in the calibration pairs" in result.output
     assert not graders.asked  # before any model is loaded
+
+
+def test_queries_that_calibrated_the_grader_are_refused(pairs, graders):
+    graders.known["mine"] = FakeGrader(calibrated_on=["Pear q 1?", "something else"])
+    result = run("--pairs", pairs, "--bundle", "mine", "--no-baselines", code=2)
+    assert "1 of the test queries calibrated the grader 'fake', the first 'pear q 1'" in result.output
+    graders.known["mine"] = FakeGrader(calibrated_on=["something else"])
+    run("--pairs", pairs, "--bundle", "mine", "--no-baselines")
 
 
 def test_against_another_grader(tmp_path, pairs):

@@ -165,6 +165,7 @@ def _report(job: _Job) -> Report:
     grader = None
     if job.bundle is not None or job.scores is None:
         grader = load_grader(job.bundle, operating_point=job.point, revision=None, threads=job.threads)
+        files.refuse_calibration_queries(rows, grader.bundle)
     subject = grader.bundle.manifest.name if grader is not None else job.data.name
     if job.scores is not None:
         measured = contenders.score_contender(

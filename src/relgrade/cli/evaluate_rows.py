@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relgrade.bundle import CALIBRATION_QUERIES_NAME, Bundle, prints_from_bytes, query_print
 from relgrade.errors import InvalidData, SplitLeak
 
 if TYPE_CHECKING:
@@ -155,6 +156,19 @@ def refuse_shared_queries(test: Iterable[LabelledRow], calibration: Iterable[Lab
         raise SplitLeak(
             f"{len(shared):,} queries stand in the test and in the calibration pairs, the first {shared[0][:80]!r}; "
             "a threshold is chosen on other queries than it is reported on: divide them with `relgrade pairs split`"
+        )
+
+
+def refuse_calibration_queries(test: Iterable[LabelledRow], bundle: Bundle) -> None:
+    """Raise SplitLeak when a query is one of those that the bundle says it was calibrated on."""
+    if CALIBRATION_QUERIES_NAME not in bundle.manifest.files:
+        return
+    known = prints_from_bytes(bundle.read_bytes(CALIBRATION_QUERIES_NAME))
+    shared = sorted({row.query for row in test if row.query is not None and query_print(row.query) in known})
+    if shared:
+        raise SplitLeak(
+            f"{len(shared):,} of the test queries calibrated the grader {bundle.manifest.name!r}, the first "
+            f"{shared[0][:80]!r}; its thresholds were chosen on them: report on other queries"
         )
 
 
