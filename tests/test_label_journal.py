@@ -11,7 +11,7 @@ import pytest
 from benchmarks import label_faults
 
 from fake_teacher import FakeTeacher, Judge, Reply, completion
-from relgrade.errors import InvalidData
+from relgrade.errors import InvalidData, OutputError
 from relgrade.formats import read_pairs
 from relgrade.label import journal as journal_module
 from relgrade.label.estimating import estimate
@@ -172,9 +172,14 @@ def test_two_processes_share_a_journal_and_pay_for_each_pair_once(tmp_path):
         return reply
 
     results = []
+    both_have_started = threading.Barrier(2)
 
     def work(plan):
-        results.append(label_pairs(lambda: pairs, plan, journal=tmp_path / "j"))
+        def wait_for_the_other(progress):
+            if progress.n_answered == 1:
+                both_have_started.wait(15)
+
+        results.append(label_pairs(lambda: pairs, plan, journal=tmp_path / "j", on_progress=wait_for_the_other))
 
     with FakeTeacher(slow) as server:
         plan = make_plan(server.url, concurrency=4)
@@ -188,6 +193,26 @@ def test_two_processes_share_a_journal_and_pay_for_each_pair_once(tmp_path):
     assert sum(done.n_answered for done in results) == 120
     assert min(done.n_answered for done in results) > 0, "one did all the work"
     assert write_labels(lambda: pairs, plan, journal=tmp_path / "j", output=tmp_path / "l.jsonl").n_labels == 120
+
+
+def test_a_new_journal_is_opened_by_several_at_once(tmp_path):
+    errors = []
+
+    def open_one(path, start):
+        start.wait(15)
+        try:
+            Journal(path).close()
+        except OutputError as error:
+            errors.append(error)
+
+    for attempt in range(40):
+        start = threading.Barrier(4)
+        threads = [threading.Thread(target=open_one, args=(tmp_path / f"j{attempt}", start)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert not errors
 
 
 def test_killed_three_times_each_pair_is_labelled_and_paid_once():

@@ -11,6 +11,7 @@ Not for network file systems, where SQLite's WAL mode does not work; not for sev
 
 import json
 import os
+import random
 import secrets
 import socket
 import sqlite3
@@ -213,8 +214,9 @@ class Journal:
         return Totals(**dict(zip(_TOTALS, row, strict=True)))
 
     def _open(self) -> None:
+        self._use_wal()
         # NORMAL: what is committed survives the death of the process; a power cut may take the last moments.
-        for pragma in ("journal_mode = wal", "synchronous = normal", "wal_autocheckpoint = 2000"):
+        for pragma in ("synchronous = normal", "wal_autocheckpoint = 2000"):
             self._db.execute(f"pragma {pragma}").fetchall()
         with self._transaction():
             for statement in TABLES.split(";"):
@@ -227,6 +229,19 @@ class Journal:
             values = (self._owner, socket.gethostname(), os.getpid(), time.time())
             self._db.execute("insert into owners values (?, ?, ?, ?)", values)
             self._living()
+
+    def _use_wal(self) -> None:
+        # SQLite does not wait its timeout when two connections of a new file switch it to WAL at once: it fails.
+        give_up = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._db.execute("pragma journal_mode = wal").fetchall()
+                return
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
+                if not is_busy or time.monotonic() > give_up:
+                    raise
+                time.sleep(random.uniform(0.001, 0.02))
 
     def _living(self) -> set[str]:
         """Owners that live, those of the dead removed with their claims. This process's other journals live too."""
