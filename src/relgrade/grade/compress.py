@@ -7,8 +7,9 @@ here each sentence is judged by the grader itself, see `grade.evidence`.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any, Self, overload
 
+from relgrade.bundle import Manifest
 from relgrade.encoding import render_document
 from relgrade.errors import InvalidInput
 from relgrade.grade import keep
@@ -48,6 +49,7 @@ class CompressedList(Sequence[CompressedDocument]):
     sentence_threshold: float | None  # decided which sentences are kept; None: those of the collections' own points
     bundle_hash: str
     any_relevant_probability: float | None = None  # as in `GradedList`, of all documents of the call
+    grades: tuple[Grade, ...] = ()  # of all documents of the call, in its order, those that are not kept too
 
     @overload
     def __getitem__(self, position: int) -> CompressedDocument: ...
@@ -83,14 +85,54 @@ class CompressedList(Sequence[CompressedDocument]):
         return sum(item.tokens_after for item in self.items)
 
 
+@dataclass(frozen=True, slots=True)
+class SentenceBar:
+    """What a sentence must reach to be kept."""
+
+    panel: Panel  # judges sentences, each by its document's collection
+    threshold: float | None  # probability that is taken instead of the panel's point
+
+    @property
+    def told(self) -> float | None:
+        """As `CompressedList.sentence_threshold`."""
+        is_one = self.threshold is None and self.panel.field is None
+        return self.panel.pooled.told_point.threshold if is_one else self.threshold
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, *, own: str, point: Any = None, threshold: Any = None, base_rate: float | None = None
+    ) -> Self:
+        """The bar that a caller named, or the one that the bundle suggests.
+
+        Args:
+            manifest: of the bundle.
+            own: name of the point that decides about documents.
+            point: name of the point for sentences; None: that below which a verdict is "not relevant", or `own` where
+                the bundle has no three-way verdict.
+            threshold: probability in [0, 1], instead of a point.
+            base_rate: as for `Panel.of`.
+
+        Raises:
+            InvalidInput: no such point, a threshold that is no probability, or both.
+        """
+        if point is not None and threshold is not None:
+            raise InvalidInput("point and threshold both say which sentences are kept; give one of them")
+        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if threshold is not None and not (is_number and 0.0 <= threshold <= 1.0):
+            raise InvalidInput(f"threshold: a probability in [0, 1] was expected, got {threshold!r}")
+        verdict = manifest.verdict_points
+        name = point or (verdict.lower if verdict else own)
+        panel = Panel.of(manifest, operating_point=name, base_rate=base_rate)
+        return cls(panel, None if threshold is None else float(threshold))
+
+
 def compress_kept(
     grades: Sequence[Grade],
     items: Sequence[PairText],
     runtime: Runtime,
     *,
     policy: KeepPolicy,
-    panel: Panel,
-    threshold: float | None,
+    bar: SentenceBar,
 ) -> tuple[CompressedDocument, ...]:
     """Choose documents by their grades and the policy, then sentences; `max_tokens` counts compressed texts.
 
@@ -99,15 +141,34 @@ def compress_kept(
         items: the documents of the call.
         runtime: judges sentences and counts tokens.
         policy: as for `keep.choose`.
-        panel: its point decides about sentences where there is no threshold.
-        threshold: probability in [0, 1] that a sentence must reach; None: the point of the panel.
+        bar: decides about sentences.
 
     Raises:
         GradingError: no finite logit for a sentence.
     """
-    rows = _candidates(grades, policy)
-    judged = judge_sentences([items[i] for i in rows], runtime, panel=panel)
-    chosen = [_choose(each, threshold) for each in judged]
+    rows = candidates(grades, policy)
+    judged = judge_sentences([items[i] for i in rows], runtime, panel=bar.panel)
+    return compress_judged([grades[i] for i in rows], judged, runtime, policy=policy, bar=bar)
+
+
+def compress_judged(
+    grades: Sequence[Grade],
+    judged: Sequence[JudgedText],
+    runtime: Runtime,
+    *,
+    policy: KeepPolicy,
+    bar: SentenceBar,
+) -> tuple[CompressedDocument, ...]:
+    """The second half of `compress_kept`, for documents whose sentences are judged already.
+
+    Args:
+        grades: of the `candidates`, in the order of the call.
+        judged: the sentences of each.
+        runtime: counts tokens.
+        policy: as there.
+        bar: as there; its panel judged the sentences.
+    """
+    chosen = [_choose(each, bar.threshold) for each in judged]
     texts = [render_document(Document(each.text, each.title)) for each in judged]
     shorter = [
         render_document(Document(_join(each.text, spans), each.title))
@@ -116,34 +177,23 @@ def compress_kept(
     counts = runtime.count_tokens([*texts, *shorter])
     compressed = [
         CompressedDocument(
-            grade=grades[row],
+            grade=grade,
             text=_join(each.text, spans),
             spans=spans,
             sentences=sentences,
             n_sentences=len(each.sentences) + each.n_unread,
             n_unread=each.n_unread,
             tokens_before=counts[i],
-            tokens_after=counts[len(rows) + i],
+            tokens_after=counts[len(texts) + i],
         )
-        for i, (row, each, (spans, sentences)) in enumerate(zip(rows, judged, chosen, strict=True))
+        for i, (grade, each, (spans, sentences)) in enumerate(zip(grades, judged, chosen, strict=True))
     ]
     n_tokens = None if policy.max_tokens is None else [each.tokens_after for each in compressed]
     kept = keep.choose([each.grade for each in compressed], policy, n_tokens=n_tokens)
     return tuple(compressed[i] for i in kept)
 
 
-def require_threshold(value: Any) -> float:
-    """A sentence threshold.
-
-    Raises:
-        InvalidInput: not a number in [0, 1].
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise InvalidInput(f"threshold: a probability in [0, 1] was expected, got {value!r}")
-    return float(value)
-
-
-def _candidates(grades: Sequence[Grade], policy: KeepPolicy) -> list[int]:
+def candidates(grades: Sequence[Grade], policy: KeepPolicy) -> list[int]:
     """Documents whose sentences must be known before the policy can choose: no others are read again."""
     if policy.max_tokens is None:
         return keep.choose(grades, policy)

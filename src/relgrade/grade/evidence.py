@@ -15,10 +15,20 @@ from relgrade.grade.runtime import Runtime
 from relgrade.grade.sentences import split_sentences
 from relgrade.records import Document, EvidenceSpan, Grade
 
-# A document of this many sentences is several times what any window reads; it keeps a 10 MB document cheap.
-MAX_SENTENCES = 512
+MAX_SENTENCES = 8192  # of one document that are judged: about a megabyte of text; more is told in `n_unread`
 CHUNK_SENTENCES = 256
 _TITLE_MARK = "title: "  # as `render_document` writes it: the first line of a text that was rendered before
+
+
+@dataclass(frozen=True, slots=True)
+class SplitText:
+    """The sentences of one document, not judged yet."""
+
+    document: Document  # the caller's, as ours
+    heading: tuple[int, int] | None  # a first line `title: ...` within the text
+    spans: tuple[tuple[int, int], ...]  # of the sentences that are judged
+    n_unread: int  # sentences after them
+    units: tuple[PairText, ...]  # each of `spans` as the small document that the model reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +43,51 @@ class JudgedText:
     passes: tuple[bool, ...]  # whether the point of the panel keeps each sentence
 
 
-def judge_sentences(items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> list[JudgedText]:
-    """Split documents into sentences and judge each.
+def split_text(item: PairText) -> SplitText:
+    """The sentences of a pair's document; the pair is one that `read_documents` or `read_pair` returned."""
+    document = to_document(item.original)
+    heading = _heading(document)
+    spans = _spans(document.text, heading[1] if heading else 0)
+    read = tuple(spans[:MAX_SENTENCES])
+    units = tuple(
+        replace(item, text=_render(document, heading, start, end), is_blank=False) for start, end in read
+    )
+    return SplitText(document, heading, read, len(spans) - len(read), units)
+
+
+def judge_texts(texts: Sequence[SplitText], runtime: Runtime, *, panel: Panel) -> list[JudgedText]:
+    """Judge each sentence of split documents.
 
     Args:
-        items: pairs made of callers' documents, as `read_documents` returns them.
-        runtime: gives the logits.
+        texts: as `split_text` returns them.
+        runtime: gives the logits; it is asked for the units of all texts, in order, in chunks.
         panel: whose calibration and point apply, by the collection of each document.
 
     Raises:
         GradingError: no finite logit for a sentence; `index` is that of its document.
     """
-    documents = [to_document(item.original) for item in items]
-    headings = [_heading(document) for document in documents]
-    spans = [
-        _spans(document.text, heading[1] if heading else 0)
-        for document, heading in zip(documents, headings, strict=True)
-    ]
-    units = [
-        replace(item, text=_render(document, heading, start, end), is_blank=False)
-        for item, document, heading, of_text in zip(items, documents, headings, spans, strict=True)
-        for start, end in of_text[:MAX_SENTENCES]
-    ]
-    grades = iter([g for chunk in chunked(iter(units), CHUNK_SENTENCES) for g in judge(chunk, runtime, panel=panel)])
+    units = (unit for each in texts for unit in each.units)
+    grades = iter([grade for chunk in chunked(units, CHUNK_SENTENCES) for grade in judge(chunk, runtime, panel=panel)])
     judged = []
-    for document, heading, of_text in zip(documents, headings, spans, strict=True):
-        found = [next(grades) for _ in of_text[:MAX_SENTENCES]]
+    for each in texts:
+        text, found = each.document.text, [next(grades) for _ in each.units]
         sentences = tuple(
-            EvidenceSpan(start, end, document.text[start:end], grade.probability, grade.logit)
-            for (start, end), grade in zip(of_text, found, strict=False)
+            EvidenceSpan(start, end, text[start:end], grade.probability, grade.logit)
+            for (start, end), grade in zip(each.spans, found, strict=True)
         )
         passes = tuple(grade.relevant for grade in found)
-        n_unread = len(of_text) - len(sentences)
-        judged.append(JudgedText(document.text, document.title, heading, sentences, n_unread, passes))
+        judged.append(JudgedText(text, each.document.title, each.heading, sentences, each.n_unread, passes))
     return judged
+
+
+def judge_sentences(items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> list[JudgedText]:
+    """Split documents into sentences and judge each; as `judge_texts`."""
+    return judge_texts([split_text(item) for item in items], runtime, panel=panel)
+
+
+def evidence_positions(grades: Sequence[Grade]) -> list[int]:
+    """Positions of the grades whose documents have evidence: those that are relevant, or unsure."""
+    return [i for i, grade in enumerate(grades) if grade.relevant or grade.verdict != "not relevant"]
 
 
 def with_evidence(grades: Sequence[Grade], items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> list[Grade]:
@@ -74,21 +95,22 @@ def with_evidence(grades: Sequence[Grade], items: Sequence[PairText], runtime: R
 
     A document that is not relevant has none, and its sentences are not judged.
     """
-    rows = [i for i, grade in enumerate(grades) if grade.relevant or grade.verdict != "not relevant"]
+    rows = evidence_positions(grades)
     judged = dict(zip(rows, judge_sentences([items[i] for i in rows], runtime, panel=panel), strict=True))
-    return [replace(grade, evidence=_best(judged[i]) if i in judged else ()) for i, grade in enumerate(grades)]
+    return [replace(grade, evidence=carrying(judged[i]) if i in judged else ()) for i, grade in enumerate(grades)]
+
+
+def carrying(judged: JudgedText) -> tuple[EvidenceSpan, ...]:
+    """The sentences that carry a verdict: those that the point keeps, or else the best one; best first."""
+    kept = [sentence for sentence, passes in zip(judged.sentences, judged.passes, strict=True) if passes]
+    if not kept and judged.sentences:
+        kept = [judged.sentences[best_position(judged.sentences)]]
+    return tuple(sorted(kept, key=lambda sentence: -sentence.logit))
 
 
 def best_position(sentences: Sequence[EvidenceSpan]) -> int:
     """Position of the sentence with the highest logit, the first of equals."""
     return max(range(len(sentences)), key=lambda i: sentences[i].logit)
-
-
-def _best(judged: JudgedText) -> tuple[EvidenceSpan, ...]:
-    kept = [sentence for sentence, passes in zip(judged.sentences, judged.passes, strict=True) if passes]
-    if not kept and judged.sentences:
-        kept = [judged.sentences[best_position(judged.sentences)]]
-    return tuple(sorted(kept, key=lambda sentence: -sentence.logit))
 
 
 def _spans(text: str, start: int) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import BundleIncomplete, InvalidInput
 from relgrade.grade import keep
-from relgrade.grade.compress import CompressedList, compress_kept, require_threshold
+from relgrade.grade.compress import CompressedList, SentenceBar, compress_kept
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
 from relgrade.grade.evidence import with_evidence
 from relgrade.grade.goldens import GOLDEN_TOLERANCE, GoldenReport, check_goldens
@@ -20,6 +20,7 @@ from relgrade.grade.judging import chunked, count_tokens, judge
 from relgrade.grade.panel import Panel
 from relgrade.grade.runtime import Runtime
 from relgrade.grade.runtimes import load_runtime
+from relgrade.grade.streaming import stream_grades
 from relgrade.probability import list_probability
 from relgrade.records import Grade, GradedList, KeepPolicy, OperatingPoint, Pair
 
@@ -137,12 +138,15 @@ class Grader:
             grades = with_evidence(grades, items, self._runtime, panel=self._panel)
         return self._graded_list(query, grades, of=grades)
 
-    def grade_pairs(self, pairs: Iterable[tuple[str, Any] | Pair], *, chunk_size: int = CHUNK_PAIRS) -> Iterator[Grade]:
+    def grade_pairs(
+        self, pairs: Iterable[tuple[str, Any] | Pair], *, chunk_size: int = CHUNK_PAIRS, evidence: bool = False
+    ) -> Iterator[Grade]:
         """Judge a stream of pairs in flat memory, many queries together.
 
         Args:
             pairs: (query, document), or Pair; read as the grades are taken, at most a chunk ahead.
             chunk_size: pairs judged together, >= 1; changes speed and memory, never a grade.
+            evidence: as for `grade`.
 
         Yields:
             One grade per pair, in order; `index` is the position of the pair.
@@ -152,15 +156,19 @@ class Grader:
             GradingError: the model gave no finite logit for a pair; `index` names it.
         """
         _require_count("chunk_size", chunk_size)
-        return self._stream(require_iterable(pairs, "pairs"), chunk_size)
+        given = require_iterable(pairs, "pairs")
+        return stream_grades(given, self._runtime, panel=self._panel, chunk_size=chunk_size, has_evidence=evidence)
 
-    def filter(self, query: str, documents: Iterable[Any], *, policy: KeepPolicy = _DEFAULT_POLICY) -> GradedList:
+    def filter(
+        self, query: str, documents: Iterable[Any], *, policy: KeepPolicy = _DEFAULT_POLICY, evidence: bool = False
+    ) -> GradedList:
         """Keep what is relevant, within the limits of a policy.
 
         Args:
             query: not empty.
             documents: as for `grade`.
             policy: how few and how many are kept, see `keep.choose`. Tokens are those of the model, title included.
+            evidence: as for `grade`, of those that are kept.
 
         Returns:
             The kept ones in the order of the call; `documents` of it holds the caller's own objects.
@@ -173,7 +181,10 @@ class Grader:
         items = read_documents(read_query(query), documents)
         grades = self._judge_all(items)
         n_tokens = None if policy.max_tokens is None else count_tokens(items, self._runtime, limit=policy.max_tokens)
-        kept = [grades[i] for i in keep.choose(grades, policy, n_tokens=n_tokens)]
+        rows = keep.choose(grades, policy, n_tokens=n_tokens)
+        kept = [grades[i] for i in rows]
+        if evidence:
+            kept = with_evidence(kept, [items[i] for i in rows], self._runtime, panel=self._panel)
         return self._graded_list(query, kept, of=grades)
 
     def compress(
@@ -207,18 +218,13 @@ class Grader:
         """
         if not isinstance(policy, KeepPolicy):
             raise InvalidInput(f"policy: a KeepPolicy was expected, got {type(policy).__name__}")
-        if point is not None and threshold is not None:
-            raise InvalidInput("point and threshold both say which sentences are kept; give one of them")
-        least = None if threshold is None else require_threshold(threshold)
-        verdict = self._bundle.manifest.verdict_points
-        name = point or (verdict.lower if verdict else self._point.name)
-        panel = Panel.of(self._bundle.manifest, operating_point=name, base_rate=self._base_rate)
+        own, manifest = self._point.name, self._bundle.manifest
+        bar = SentenceBar.of(manifest, own=own, point=point, threshold=threshold, base_rate=self._base_rate)
         items = read_documents(read_query(query), documents)
         grades = self._judge_all(items)
-        kept = compress_kept(grades, items, self._runtime, policy=policy, panel=panel, threshold=least)
-        if least is None and panel.field is None:
-            least = panel.pooled.told_point.threshold
-        return CompressedList(query, kept, self._point, least, self._bundle.hash, self.any_relevant_probability(grades))
+        kept = compress_kept(grades, items, self._runtime, policy=policy, bar=bar)
+        anything = self.any_relevant_probability(grades)
+        return CompressedList(query, kept, self._point, bar.told, self._bundle.hash, anything, tuple(grades))
 
     def rerank(self, query: str, documents: Iterable[Any], *, top_k: int | None = None) -> GradedList:
         """Sort documents by falling logit; ties keep the order of the call. Nothing is dropped but by `top_k`.
@@ -263,22 +269,6 @@ class Grader:
         """
         items = [read_pair((golden.query, golden.document), i) for i, golden in enumerate(self._bundle.goldens)]
         return check_goldens(self._bundle.goldens, [grade.logit for grade in self._judge(items)], tolerance=tolerance)
-
-    def _stream(self, pairs: Iterator[Any], chunk_size: int) -> Iterator[Grade]:
-        held: list[InvalidInput] = []
-
-        def until_invalid() -> Iterator[PairText]:
-            # A bad pair ends the stream, but not before the pairs read ahead of it are judged.
-            try:
-                for index, pair in enumerate(pairs):
-                    yield read_pair(pair, index)
-            except InvalidInput as error:
-                held.append(error)
-
-        for chunk in chunked(until_invalid(), chunk_size):
-            yield from self._judge(chunk)
-        if held:
-            raise held[0]
 
     def _judge_all(self, items: Sequence[PairText]) -> list[Grade]:
         return [grade for chunk in chunked(iter(items), CHUNK_PAIRS) for grade in self._judge(chunk)]
