@@ -10,6 +10,7 @@ from relgrade.encoding import (
     PairTemplate,
     TextEncoder,
     TextTemplate,
+    bare_query,
     clean_text,
     render_document,
 )
@@ -104,3 +105,31 @@ def test_what_no_tokenizer_reads_is_replaced():
     assert clean_text("naïve 🙂") == "naïve 🙂"
     assert render_document(Document("text", title="A\0")) == "title: A \ntext"
     assert render_document(Document("text", title="  ")) == "text"
+
+
+@pytest.mark.parametrize(
+    ("query", "bare"),
+    [
+        ('"who sank it?"', "who sank it?"),
+        ("\u201cwho sank it?\u201d", "who sank it?"),
+        ("'don't sink'", "don't sink"),
+        ("\u00ab o\u00f9 est-il ? \u00bb", " o\u00f9 est-il ? "),
+        ("\u201c\u2018who\u2019\u201d", "who"),
+        ("it\u2019s whose?", "it's whose?"),
+        ('"red" and "blue"', '"red" and "blue"'),
+        ('who said "no"?', 'who said "no"?'),
+        ('""', '""'),
+        ('" "', '" "'),
+        ("the dogs' bowl", "the dogs' bowl"),
+    ],
+)
+def test_a_query_loses_quotes_around_it_and_no_others(query, bare):
+    assert bare_query(query) == bare
+    assert bare_query(bare) == bare
+
+
+def test_a_quoted_query_is_the_query(tiny_tokenizer):
+    pairs, texts = PairEncoder(tiny_tokenizer, PAIR), TextEncoder(tiny_tokenizer, TEXT)
+    assert pairs.encode([('"red blue"', '"green"')]) == pairs.encode([("red blue", '"green"')])
+    assert texts.encode(['"red blue"'], kind="query") == texts.encode(["red blue"], kind="query")
+    assert texts.encode(['"red blue"'], kind="document") != texts.encode(["red blue"], kind="document")

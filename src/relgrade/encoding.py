@@ -19,12 +19,31 @@ MAX_CHARACTERS_PER_TOKEN = 24
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
+_STRAIGHT = str.maketrans("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f", "''''" + '""""')
+_IN_QUOTES = re.compile(
+    r"""\s* (?: "(?P<double>[^"]*)"
+            | '(?P<single>(?:[^']|(?<=\w)'(?=\w))*)'
+            | \u00ab(?P<angle>[^\u00ab\u00bb]*)\u00bb ) \s*""",
+    re.VERBOSE,
+)
+
 
 def clean_text(text: str) -> str:
     """Replace what no tokenizer can read: lone surrogates become U+FFFD, NUL becomes a space."""
     if text.isascii():
         return text.replace("\0", " ") if "\0" in text else text
     return _LONE_SURROGATE.sub("\ufffd", text).replace("\0", " ")
+
+
+def bare_query(query: str) -> str:
+    """The query as it is asked: quotes around the whole of it come off, curly ones inside become straight.
+
+    A pasted pair of quotes says nothing about what is asked, yet moves the vectors of a small encoder.
+    """
+    text = query if query.isascii() else query.translate(_STRAIGHT)
+    while (quoted := _IN_QUOTES.fullmatch(text)) and (inside := quoted[quoted.lastgroup or 0]).strip():
+        text = inside
+    return text
 
 
 def render_document(document: Document) -> str:
@@ -100,7 +119,7 @@ class PairEncoder:
         """Encode (query, document) pairs; each distinct query is tokenised once."""
         limit = self.template
         queries = {query: index for index, query in enumerate(dict.fromkeys(query for query, _ in pairs))}
-        query_ids = _tokenise(self._tokenizer, list(queries), limit.max_query_tokens)
+        query_ids = _tokenise(self._tokenizer, [bare_query(query) for query in queries], limit.max_query_tokens)
         texts, is_cut = [], []
         for _, document in pairs:
             words = document.split(None, limit.max_document_words) if limit.max_document_words else []
@@ -171,6 +190,7 @@ class TextEncoder:
         limit = self.template
         size = limit.max_query_tokens if kind == "query" else limit.window_tokens
         n_windows = 1 if kind == "query" else limit.max_windows
+        texts = [bare_query(text) for text in texts] if kind == "query" else texts
         encoded = []
         for kept, has_more in _tokenise(self._tokenizer, texts, size * n_windows):
             # Windows of equal length: a last window of three tokens would be judged without its context.
