@@ -114,7 +114,7 @@ class StudentSettings:
 class TrainingSettings:
     """The optimisation."""
 
-    loss: Literal["binary-cross-entropy", "listwise"] = "binary-cross-entropy"
+    loss: Literal["binary-cross-entropy", "listwise", "focal", "contrastive"] = "binary-cross-entropy"
     epochs: float = 1.0
     max_steps: int = -1  # -1: decided by epochs
     batch_tokens: int = 4096  # padded tokens of one forward pass
@@ -256,27 +256,29 @@ class Recipe:
 
         Args:
             path: the file.
-            data_folder: where relative source paths start; None: the folder of the file. `bundle.golden_pairs` always
-                starts there.
+            data_folder: where relative source paths start; None: the folder of the file, as for `bundle.golden_pairs`.
 
         Raises:
             InvalidSettings: not TOML, an unknown key, a wrong type or a value out of range; names the file.
         """
         path = Path(path)
-        try:
-            with path.open("rb") as file:
-                table = tomllib.load(file)
-            recipe: Self = _build(cls, table, place="")
-        except FileNotFoundError as error:
-            raise InvalidSettings(f"{path}: no such settings file") from error
-        except (tomllib.TOMLDecodeError, InvalidSettings) as error:
-            raise InvalidSettings(f"{path}: {error}") from error
+        recipe: Self = read_settings(cls, path)
         base = Path(data_folder) if data_folder is not None else path.parent
         sources = tuple(replace(source, path=str(base / source.path)) for source in recipe.sources)
         bundle = recipe.bundle
         if bundle.golden_pairs is not None:  # it travels with the recipe, not with the data
             bundle = replace(bundle, golden_pairs=str(path.parent / bundle.golden_pairs))
         return replace(recipe, sources=sources, bundle=bundle)
+
+
+def read_settings(kind: Any, path: Path | str) -> Any:
+    """The dataclass `kind` from a TOML file, paths as written; raises InvalidSettings, which names the file."""
+    try:
+        with Path(path).open("rb") as file:
+            return _build(kind, tomllib.load(file), place="")
+    except (FileNotFoundError, tomllib.TOMLDecodeError, InvalidSettings) as error:
+        reason = "no such settings file" if isinstance(error, FileNotFoundError) else str(error)
+        raise InvalidSettings(f"{path}: {reason}") from error
 
 
 def _build(kind: Any, table: Mapping[str, Any], *, place: str) -> Any:

@@ -40,6 +40,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "label": LazyCommand("relgrade.cli.label:label", "Label pairs by a teacher LLM, or import labels."),
     "mcp": LazyCommand("relgrade.cli.mcp:mcp", "Serve the grader as a tool for agents.", extra="mcp"),
     "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
+    "paper": LazyCommand("relgrade.cli.paper:paper", "Run the configurations of the paper as one table.", extra="train"),
     "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
     "score": LazyCommand("relgrade.cli.steps:score", "Write the logit of each pair."),
     "serve": LazyCommand("relgrade.cli.serve:serve", "Serve graders over HTTP.", extra="serve"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from relgrade.errors import TrainingError
@@ -57,7 +57,7 @@ def quiet_loading() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def load_pretrained(settings: StudentSettings, *, seed: int) -> Pretrained:
+def load_pretrained(settings: StudentSettings, *, seed: int, is_generator: bool = False) -> Pretrained:
     """Load `settings.base` with a head of `settings.n_labels` logits.
 
     A head of that size that the checkpoint brings is kept, any other is replaced.
@@ -65,6 +65,7 @@ def load_pretrained(settings: StudentSettings, *, seed: int) -> Pretrained:
     Args:
         settings: `base`, `revision`, `n_labels` and `dropout` are read.
         seed: of the new weights.
+        is_generator: load it with the head that its language model has instead, which makes the next token.
 
     Raises:
         TrainingError: no such folder or model, no access, no safetensors, or an architecture without a
@@ -80,8 +81,10 @@ def load_pretrained(settings: StudentSettings, *, seed: int) -> Pretrained:
         try:
             tokenizer = AutoTokenizer.from_pretrained(settings.base, **place)
             config = AutoConfig.from_pretrained(settings.base, **place)
-            _set_head(config, settings)
-            backbone, info = AutoModelForSequenceClassification.from_pretrained(
+            if not is_generator:
+                _set_head(config, settings)
+            kind = AutoModelForCausalLM if is_generator else AutoModelForSequenceClassification
+            backbone, info = kind.from_pretrained(
                 settings.base,
                 config=config,
                 dtype=torch.float32,  # the master weights; the training loop may compute in bfloat16

@@ -15,6 +15,7 @@ from relgrade.settings import TrainingSettings
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
+FOCAL_GAMMA = 2.0  # the value its authors found best, their table 1b
 RELEVANT = 0.5  # a soft label from here on makes its document one of a list's positives
 
 
@@ -119,9 +120,61 @@ class Listwise:
         return loss
 
 
+class Focal:
+    """Binary cross-entropy that looks away from pairs it has right: l = |y - s(z)|^2 * cross-entropy(z, y).
+
+    Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 4 with gamma = 2, written for soft labels as
+    in Li et al. 2020, "Generalized Focal Loss", eq. 5 (there beta). It pulls probabilities towards one half.
+
+    Inputs, Requirements, Raises: as `BinaryCrossEntropy`.
+    """
+
+    def __init__(self, positive_weight: float, label_smoothing: float) -> None:
+        self._pairwise = BinaryCrossEntropy(positive_weight, label_smoothing)
+        self._label_smoothing = label_smoothing
+
+    def __call__(self, logits: Tensor, labels: Tensor, query_index: Tensor, weights: Tensor) -> Tensor:
+        """Mean over the pairs."""
+        _check(logits, labels, query_index, weights)
+        targets = labels.float() * (1.0 - self._label_smoothing) + self._label_smoothing / 2
+        distance = (targets - logits.float().sigmoid()).abs() ** FOCAL_GAMMA
+        return (distance * self._pairwise.of_pairs(logits, labels) * weights.float()).mean()
+
+
+class Contrastive:
+    """Every relevant pair of a batch against every irrelevant one, and both against a logit of zero.
+
+    l = log(1 + sum_neg e^z) + log(1 + sum_pos e^-z) = log of (1 + sum_neg e^z_i)(1 + sum_pos e^-z_j), whose product
+    holds e^(z_i - z_j) for each pair of an irrelevant i and a relevant j: a softmax contrast. The ones are the anchor
+    at zero, without which only differences would be learnt and an argmax would mean nothing.
+    Source: Sun et al. 2020, "Circle Loss", eq. 5 (the softmax form for many positives and negatives), with s = 1,
+    m = 0 and an anchor at zero as Su et al. 2022, "ZLPR", eq. 7.
+
+    Inputs, Requirements, Raises: as `BinaryCrossEntropy`; a label >= 0.5 is a positive, and `positive_weight` weighs
+    the second term. What stands in the batch decides the contrast, so a batch wants pairs of both kinds.
+    """
+
+    def __init__(self, positive_weight: float, label_smoothing: float) -> None:
+        if label_smoothing:
+            raise InvalidSettings("the contrastive loss has no soft targets: set training.label_smoothing to 0")
+        self._positive_weight = positive_weight
+
+    def __call__(self, logits: Tensor, labels: Tensor, query_index: Tensor, weights: Tensor) -> Tensor:
+        """One number for the batch; a weight of zero takes the pair out, others count in the sums."""
+        _check(logits, labels, query_index, weights)
+        scores, log_weights = logits.float(), weights.float().log()
+        is_positive = labels >= RELEVANT
+        anchor = scores.new_zeros(1)
+        against = torch.logsumexp(torch.cat([anchor, (scores + log_weights)[~is_positive]]), dim=0)
+        in_favour = torch.logsumexp(torch.cat([anchor, (log_weights - scores)[is_positive]]), dim=0)
+        return against + self._positive_weight * in_favour
+
+
 LOSSES: dict[str, Callable[[float, float], Loss]] = {
     "binary-cross-entropy": BinaryCrossEntropy,
     "listwise": Listwise,
+    "focal": Focal,
+    "contrastive": Contrastive,
 }
 
 

@@ -39,6 +39,10 @@ class Student(nn.Module, ABC):
     def forward(self, **inputs: Tensor) -> Tensor:
         """Logits, shape (n_pairs,), float32."""
 
+    def auxiliary_loss(self) -> Tensor | None:
+        """What the last forward pass in training adds to the loss, a mean over its pairs. Default: nothing."""
+        return None
+
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters: `encoder` (pretrained) and `head` (new), for their learning rates."""

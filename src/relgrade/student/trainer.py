@@ -122,6 +122,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
         self._n_tokens += features.pop("n_tokens")
         logits = model(**features)
         loss = self._loss(logits, labels, query_index, torch.ones_like(labels))
+        auxiliary = self.model.auxiliary_loss()
+        if auxiliary is not None:
+            loss = loss + auxiliary
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; {last_good(self._output)}. "

@@ -1,0 +1,243 @@
+"""Configuration B: what a frozen backbone says of each pair is computed once, and heads are fitted on it in seconds.
+
+A head of two classes is one of a single logit for what is decided and for every loss here, so one row is fitted.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from relgrade.errors import OutputError
+from relgrade.formats.write import replaced_file
+from relgrade.records import Pair
+from relgrade.student.cross_encoder import CrossEncoderStudent
+from relgrade.student.losses import Loss
+
+PIECE = 256  # pairs of one file
+Matrix = NDArray[np.float32]
+POOLINGS = ("model", "mean")
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenHead:
+    """A linear head: logit = weight . features + bias."""
+
+    weight: NDArray[np.float64]  # (n_hidden,)
+    bias: float
+
+    def logits(self, features: Matrix) -> NDArray[np.float64]:
+        """Shape (n_pairs,) of features of shape (n_pairs, n_hidden)."""
+        return np.asarray(features.astype(np.float64) @ self.weight + self.bias)
+
+
+def head_layer(student: CrossEncoderStudent) -> nn.Linear:
+    """The last linear layer of the backbone, which makes the logits."""
+    below = {id(module) for module in student.backbone.base_model.modules()}
+    n_labels = student.backbone.config.num_labels
+    found = [
+        module
+        for module in student.backbone.modules()
+        if isinstance(module, nn.Linear) and id(module) not in below and module.out_features == n_labels
+    ]
+    return found[-1]
+
+
+@torch.no_grad()
+def read_features(student: CrossEncoderStudent, pairs: Sequence[Pair], *, batch_pairs: int = 16) -> dict[str, Matrix]:
+    """What the head reads of each pair (`model`) and the mean over its tokens (`mean`), each (n_pairs, n_hidden)."""
+    student.eval()
+    lengths = student.count_tokens(pairs)
+    order = sorted(range(len(pairs)), key=lambda i: -lengths[i])
+    rows: dict[str, list[Any]] = {name: [None] * len(pairs) for name in POOLINGS}
+    seen: list[Tensor] = []
+    hook = head_layer(student).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    device = next(student.parameters()).device
+    try:
+        for start in range(0, len(order), batch_pairs):
+            chosen = order[start : start + batch_pairs]
+            inputs = {k: tensor.to(device) for k, tensor in student.collate([pairs[i] for i in chosen]).items()}
+            seen.clear()
+            states = student.backbone(**inputs, output_hidden_states=True).hidden_states[-1]  # (n, n_tokens, n_hidden)
+            mask = inputs["attention_mask"]
+            read = seen[0]
+            if read.ndim == 3:  # a decoder's head reads every token; its logit is taken at the last that is no padding
+                read = read[torch.arange(len(chosen), device=device), mask.sum(dim=1) - 1]
+            mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+            for name, values in (("model", read), ("mean", mean)):
+                for i, row in zip(chosen, values.float().cpu().numpy(), strict=True):
+                    rows[name][i] = row
+    finally:
+        hook.remove()
+    return {name: np.stack(values) for name, values in rows.items()}
+
+
+class FeatureStore:
+    """Features of pairs on disk, in pieces, so that a killed run goes on and rows share them.
+
+    Args:
+        folder: of one base model, template and length; see `store_folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._place: dict[str, int] = {}
+        self._features: dict[str, list[Matrix]] = {name: [] for name in POOLINGS}
+        self._n_pieces = 0
+        for path in sorted(folder.glob("piece-*.npz")):
+            with np.load(path, allow_pickle=False) as piece:
+                self._add(piece["keys"].tolist(), {name: piece[name] for name in POOLINGS})
+
+    def read(
+        self,
+        pairs: Sequence[Pair],
+        student: Callable[[], CrossEncoderStudent],
+        *,
+        on_piece: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Matrix]:
+        """Features of the pairs, in order; `student` is made where some are missing."""
+        keys = [_text_key(pair) for pair in pairs]
+        missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._place}
+        if missing:
+            model, waiting = student(), list(missing.items())
+            for start in range(0, len(waiting), PIECE):
+                piece = waiting[start : start + PIECE]
+                self._write([key for key, _ in piece], read_features(model, [pair for _, pair in piece]))
+                if on_piece is not None:
+                    on_piece(start + len(piece), len(waiting))
+        places = np.array([self._place[key] for key in keys])
+        return {name: np.concatenate(self._features[name])[places] for name in POOLINGS}
+
+    def _write(self, keys: list[str], features: Mapping[str, Matrix]) -> None:
+        path = self._folder / f"piece-{self._n_pieces:05d}.npz"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError.from_os_error(error, path=path) from error
+        with replaced_file(path) as file:
+            np.savez(file, keys=np.array(keys), **features)  # type: ignore[arg-type]
+        self._add(keys, features)
+
+    def _add(self, keys: Sequence[str], features: Mapping[str, Matrix]) -> None:
+        n = len(self._place)
+        self._place.update({key: n + i for i, key in enumerate(keys)})
+        for name in POOLINGS:
+            self._features[name].append(np.asarray(features[name], dtype=np.float32))
+        self._n_pieces += 1
+
+
+def store_folder(root: Path, student: Any) -> Path:
+    """The folder of the features of one student; anything else in its settings would give other features."""
+    names = ("base", "revision", "max_tokens", "max_query_tokens", "template")
+    content = {name: value for name, value in asdict(student).items() if name in names}
+    return root / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fit_head(features: Matrix, labels: Sequence[float], loss: Loss, *, query_ids: Sequence[str]) -> FrozenHead:
+    """The head at which the loss is least, with a little weight decay; the same for every seed.
+
+    Features are scaled to unit variance for the fit (the head is written for the features as they are). The penalty is
+    ||w||^2 / (2 n) on the scaled weights, as in scikit-learn's logistic regression with C = 1.
+
+    Args:
+        features: shape (n_pairs, n_hidden).
+        labels: in [0, 1], shape (n_pairs,).
+        loss: over all pairs at once.
+        query_ids: shape (n_pairs,).
+    """
+    x, centre, scale = _scaled(features)
+    y, query = torch.tensor(list(labels), dtype=torch.float64), _query_index(query_ids)
+    parameters = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = x @ parameters[:-1] + parameters[-1]
+        penalty = (parameters[:-1] ** 2).sum() / (2.0 * len(y))
+        total: Tensor = loss(logits, y, query, torch.ones_like(y)) + penalty
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    fitted = parameters.detach().numpy()
+    weight = fitted[:-1] / scale
+    return FrozenHead(weight, float(fitted[-1] - weight @ centre))
+
+
+def train_head(
+    features: Matrix,
+    labels: Sequence[float],
+    loss: Loss,
+    *,
+    query_ids: Sequence[str],
+    learning_rate: float,
+    epochs: float,
+    batch_pairs: int,
+    floor: float,
+    seed: int,
+) -> FrozenHead:
+    """The head after some passes of AdamW with a cosine, as a recipe for the whole model would train it.
+
+    Args:
+        features: shape (n_pairs, n_hidden), as they are.
+        labels: in [0, 1], shape (n_pairs,).
+        loss: of a batch.
+        query_ids: shape (n_pairs,).
+        learning_rate: peak.
+        epochs: passes over the pairs.
+        batch_pairs: of one step.
+        floor: last rate as a share of the peak.
+        seed: of the first weights and the order.
+    """
+    x, query = torch.from_numpy(features), _query_index(query_ids)
+    y = torch.tensor(list(labels), dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    weight = (torch.randn(x.shape[1], generator=generator) * 0.02).requires_grad_()
+    bias = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.AdamW([weight, bias], lr=learning_rate, weight_decay=0.01)
+    n_steps = max(1, round(epochs * len(y) / batch_pairs))
+    order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(int(epochs) + 1)])
+    for step in range(n_steps):
+        chosen = order[step * batch_pairs : (step + 1) * batch_pairs]
+        share = floor + (1.0 - floor) * 0.5 * (1.0 + float(np.cos(np.pi * step / n_steps)))
+        optimizer.param_groups[0]["lr"] = learning_rate * share
+        optimizer.zero_grad()
+        logits = x[chosen] @ weight + bias
+        loss(logits, y[chosen], query[chosen], torch.ones_like(y[chosen])).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return FrozenHead(weight.detach().double().numpy(), float(bias.detach()))
+
+
+def put_head(student: CrossEncoderStudent, head: FrozenHead) -> None:
+    """Write a fitted head into the student, half of it into each of two classes: z1 - z0 is its logit.
+
+    A layer without bias, as decoders have, cannot hold one; it gets one.
+    """
+    layer = head_layer(student)
+    signs = torch.tensor([[-0.5], [0.5]]) if layer.out_features == 2 else torch.tensor([[1.0]])
+    with torch.no_grad():
+        layer.weight.copy_(signs * torch.from_numpy(head.weight).float()[None, :])
+        if layer.bias is not None:
+            layer.bias.copy_((signs * head.bias)[:, 0])
+
+
+def _scaled(features: Matrix) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:  # three parts of one thing
+    x = features.astype(np.float64)
+    centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    return torch.from_numpy((x - centre) / scale), centre, scale
+
+
+def _query_index(query_ids: Sequence[str]) -> Tensor:
+    numbers = {query_id: i for i, query_id in enumerate(dict.fromkeys(query_ids))}
+    return torch.tensor([numbers[query_id] for query_id in query_ids])
+
+
+def _text_key(pair: Pair) -> str:
+    return hashlib.sha256(f"{len(pair.query)}\0{pair.query}\0{pair.document}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,55 @@
+"""Scores pairs in pieces, each written down when it is done, so that a killed row does not score a pair twice."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relgrade.formats.journal import JsonlJournal
+from relgrade.formats.lines import Row, read_json_rows
+from relgrade.records import Pair
+
+Key = tuple[str, str]
+PIECE = 128  # pairs between two writes
+
+
+def score_in_pieces(
+    pairs: Sequence[Pair],
+    path: Path,
+    score: Callable[[Sequence[Pair]], Sequence[Mapping[str, Any]]],
+    *,
+    piece: int = PIECE,
+    on_piece: Callable[[int, int], None] | None = None,
+) -> dict[Key, dict[str, Any]]:
+    """What `score` says of each pair, from the file where it stands there already.
+
+    Args:
+        pairs: in the order they are to be scored; those of like length side by side are quickest.
+        path: a file of JSON lines, made.
+        score: a piece of pairs -> JSON for each, in order.
+        piece: pairs between two writes.
+        on_piece: is told how many pairs are scored, of how many.
+
+    Returns:
+        By (query_id, doc_id), of the pairs given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with JsonlJournal(path, key=_name) as journal:
+        waiting = [pair for pair in pairs if _name({"query_id": pair.query_id, "doc_id": pair.doc_id}) not in journal.done]
+        for start in range(0, len(waiting), piece):
+            chosen = waiting[start : start + piece]
+            said = score(chosen)
+            journal.append(
+                [
+                    {"query_id": pair.query_id, "doc_id": pair.doc_id, **each}
+                    for pair, each in zip(chosen, said, strict=True)
+                ]
+            )
+            if on_piece is not None:
+                on_piece(len(pairs) - len(waiting) + start + len(chosen), len(pairs))
+    wanted = {(pair.query_id, pair.doc_id) for pair in pairs}
+    rows = (dict(row.values) for row in read_json_rows(path) if isinstance(row, Row))
+    return {key: row for row in rows if (key := (row["query_id"], row["doc_id"])) in wanted}
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['query_id']}\t{row['doc_id']}"

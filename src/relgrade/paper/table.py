@@ -1,0 +1,203 @@
+"""A table of rows: runs those that are not done, and prints those that are. It knows nothing of how a row is made."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from relgrade.errors import InvalidInput, OutputError
+from relgrade.formats.locking import lock_exclusively
+from relgrade.paper.row import FORMAT, Place, run_row
+from relgrade.paper.samples import read_samples
+from relgrade.paper.settings import PaperSettings, RowSettings
+from relgrade.pipeline.ledger import file_sha256, write_json
+
+LOCK_NAME = ".lock"
+COLUMNS = ("precision", "recall", "f1", "average_precision", "accuracy", "kappa", "brier", "ece")
+_HEADS = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "average_precision": "AP",
+    "accuracy": "accuracy",
+    "kappa": "kappa",
+    "brier": "Brier",
+    "ece": "ECE",
+}
+
+OnRow = Callable[[str, str], None]
+"""Is told the name of a row and what became of it: `running`, `done`, `unchanged`."""
+
+
+def run_rows(
+    settings: PaperSettings,
+    *,
+    output: Path,
+    results: Path,
+    only: Sequence[str] = (),
+    base_folder: Path | None = None,
+    on_row: OnRow = lambda name, state: None,
+    on_piece: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Path]:
+    """Run the rows of a table one after another.
+
+    A row whose file in `results` was made with the same settings and data is not run again. Killed at any moment and
+    called again, the row goes on from its last checkpoint and the pairs that were scored.
+
+    Args:
+        settings: of the table.
+        output: folder of the runs, made: `rows/NAME/`, `features/`.
+        results: folder of the rows' files, made: `TABLE.NAME.json`.
+        only: names of rows; none: all.
+        base_folder: a local copy of the table's base model; the rows' files name the base, not the folder.
+        on_row: see `OnRow`.
+        on_piece: see `relgrade.paper.trained.OnPiece`.
+
+    Returns:
+        The files of the rows, in the order of the table.
+
+    Raises:
+        InvalidInput: no row of this name, or another process runs in `output`.
+        RelgradeError: as the row's method raises; rows done before stay.
+    """
+    unknown = sorted(set(only) - {row.name for row in settings.rows})
+    if unknown:
+        known = ", ".join(row.name for row in settings.rows)
+        raise InvalidInput(f"table {settings.name} has no row {', '.join(unknown)}; it has {known}")
+    rows = [row for row in settings.rows if not only or row.name in only]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        results.mkdir(parents=True, exist_ok=True)
+        lock = (output / LOCK_NAME).open("ab")
+    except OSError as error:
+        raise OutputError.from_os_error(error, path=output) from error
+    with lock:
+        lock_exclusively(lock, output, doing="is running a table here")
+        return _run(rows, settings, output, results, base_folder, on_row, on_piece)
+
+
+def _run(
+    rows: Sequence[RowSettings],
+    settings: PaperSettings,
+    output: Path,
+    results: Path,
+    base_folder: Path | None,
+    on_row: OnRow,
+    on_piece: Callable[[str, int, int], None],
+) -> list[Path]:
+    local = settings
+    if base_folder is not None:
+        local = replace(settings, student=replace(settings.student, base=str(base_folder)))
+    paths = [results / f"{settings.name}.{row.name}.json" for row in rows]
+    hashes = {path: file_sha256(Path(path)) for path in _data_files(settings, rows) if Path(path).is_file()}
+    samples = None
+    for row, path in zip(rows, paths, strict=True):
+        key = row_key(row, settings, hashes)
+        if _key_of(path) == key:
+            on_row(row.name, "unchanged")
+            continue
+        on_row(row.name, "running")
+        samples = samples or read_samples(settings)
+        # A row that changed is another run: its folder is named after what decides it.
+        place = Place(output / "rows" / f"{row.name}-{key[:8]}", output)
+        found = run_row(row, local, samples, place=place, on_piece=on_piece)
+        base = row.model if row.method == "judge" else settings.student.base
+        write_json(path, {"key": key, "base": base, **found})
+        shutil.rmtree(place.folder / "fit", ignore_errors=True)  # checkpoints: the row will not go on from them
+        on_row(row.name, "done")
+    return paths
+
+
+def row_key(row: RowSettings, settings: PaperSettings, hashes: Mapping[str, str]) -> str:
+    """sha256 of all that decides a row: its settings, the table's without the other rows, the bytes of the data."""
+    table = {name: value for name, value in asdict(settings).items() if name not in ("rows", "name", "train", "tests")}
+    files = [[test.name, hashes.get(test.path), test.split, test.base_rate] for test in settings.tests]
+    content = {
+        "format": FORMAT,
+        "row": {name: value for name, value in asdict(row).items() if name != "labels"},
+        "labels": None if row.labels is None else hashes.get(row.labels),
+        "table": table,
+        "train": [hashes.get(settings.train)],
+        "tests": files,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def read_results(places: Sequence[Path]) -> list[dict[str, Any]]:
+    """The rows of files, and of all files in folders, by table and name.
+
+    Raises:
+        InvalidInput: nothing there, or a file that is no row.
+    """
+    paths = [path for place in places for path in (sorted(place.glob("*.json")) if place.is_dir() else [place])]
+    rows = []
+    for path in paths:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{path}: the JSON of a row was expected: {error}") from error
+        if isinstance(content, dict) and "readings" in content and "row" in content:
+            rows.append(content)
+        elif not any(place.is_dir() for place in places):
+            raise InvalidInput(f"{path}: the JSON of a row was expected, as `relgrade paper run` writes it")
+    if not rows:
+        raise InvalidInput(f"no rows in {', '.join(map(str, places))}; make them with `relgrade paper run`")
+    return rows
+
+
+def render_table(rows: Sequence[Mapping[str, Any]], *, test: str, rule: str | None = None) -> str:
+    """A Markdown table of every reading of one test set, with 95 % intervals from drawing queries.
+
+    Args:
+        rows: of `read_results`.
+        test: name of the test set.
+        rule: only this rule; None: all.
+
+    Raises:
+        InvalidInput: no row was tested on it.
+    """
+    lines = [_line(row, reading) for row in rows for reading in row["readings"] if _is_wanted(reading, test, rule)]
+    if not lines:
+        known = sorted({reading["test"] for row in rows for reading in row["readings"]})
+        rules = sorted({reading["rule"] for row in rows for reading in row["readings"]})
+        raise InvalidInput(f"no reading of {test!r} by {rule or 'any rule'}; tests: {known}; rules: {rules}")
+    heads = ["table", "row", "rule", *(_HEADS[name] for name in COLUMNS), "trained", "s", "MB"]
+    return "\n".join(["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines)])
+
+
+def _is_wanted(reading: Mapping[str, Any], test: str, rule: str | None) -> bool:
+    return reading["test"] == test and rule in (None, reading["rule"])
+
+
+def _line(row: Mapping[str, Any], reading: Mapping[str, Any]) -> list[str]:
+    cost = row["cost"]
+    rule = reading["rule"]
+    if reading.get("n_unparsed"):
+        rule += f" ({reading['n_unparsed']} of {row['data']['tests'][reading['test']]} do not parse)"
+    seconds = cost["seconds_training"] + cost["seconds_scoring"]
+    memory = "" if cost["peak_memory_mb"] is None else f"{cost['peak_memory_mb']:,.0f}"
+    numbers = [_cell(reading.get(name)) for name in COLUMNS]
+    return [row["table"], row["row"]["name"], rule, *numbers, f"{cost['n_parameters_trained']:,}", f"{seconds:,.0f}", memory]
+
+
+def _cell(measure: Mapping[str, Any] | None) -> str:
+    if measure is None or measure["value"] is None:
+        return "-"
+    if measure["low"] is None:
+        return f"{measure['value']:.3f}"
+    return f"{measure['value']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]"
+
+
+def _data_files(settings: PaperSettings, rows: Sequence[RowSettings]) -> list[str]:
+    return [settings.train, *(test.path for test in settings.tests), *(row.labels for row in rows if row.labels)]
+
+
+def _key_of(path: Path) -> str | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("key") if isinstance(content, dict) else None
