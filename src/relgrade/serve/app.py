@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from relgrade import __version__
 from relgrade.serve.cache import MemoryCache, ResultCache
-from relgrade.serve.gate import Gate
+from relgrade.serve.gate import Gate, route_path
 from relgrade.serve.hosted import ModelRack
 from relgrade.serve.openapi import describe
 from relgrade.serve.playground import add_playground
@@ -22,7 +22,7 @@ from relgrade.serve.routes_about import add_about_routes
 from relgrade.serve.routes_grade import add_grade_routes
 from relgrade.serve.routes_rerank import add_rerank_routes
 from relgrade.serve.service import Service
-from relgrade.serve.settings import ServeSettings
+from relgrade.serve.settings import ServeSettings, is_loopback
 
 
 def create_app(rack: ModelRack, settings: ServeSettings | None = None, *, cache: ResultCache | None = None) -> FastAPI:
@@ -47,7 +47,13 @@ def create_app(rack: ModelRack, settings: ServeSettings | None = None, *, cache:
         lifespan=_lifespan,
     )
     app.state.service = service
-    app.add_middleware(Gate, keyring=service.keyring, measures=service.measures, max_requests=settings.max_requests)
+    app.add_middleware(
+        Gate,
+        keyring=service.keyring,
+        measures=service.measures,
+        max_requests=settings.max_requests,
+        is_local=is_loopback(settings.host),
+    )
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_route)
     add_grade_routes(app, service)
@@ -84,7 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     request.state.seen.kind = error.kind
-    return refusal_response(error, path=request.url.path, request_id=request.state.seen.request_id)
+    return refusal_response(error, path=route_path(request.scope), request_id=request.state.seen.request_id)
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:

@@ -1,9 +1,12 @@
 """What every dialect's request becomes before a model sees it, and what comes back. Records only."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from relgrade.grade.compress import CompressedDocument, SentenceBar, candidates
 from relgrade.grade.documents import PairText
+from relgrade.grade.evidence import JudgedText, evidence_positions
 from relgrade.grade.panel import Panel
 from relgrade.records import Grade, KeepPolicy
 from relgrade.serve.hosted import HostedModel
@@ -19,6 +22,25 @@ class ListAsk:
     items: tuple[PairText, ...]
     panel: Panel
     policy: KeepPolicy | None = None  # None: what is relevant is kept, no more and no less
+    has_evidence: bool = False  # grades carry the sentences that speak for them
+    bar: SentenceBar | None = None  # documents are compressed to the sentences that reach it; None: they are not
+    spans_of: Callable[[Sequence[Grade]], Sequence[int]] | None = None  # which of the grades a dialect wants spans of
+
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether documents are read a second time."""
+        return self.has_evidence or self.bar is not None or self.spans_of is not None
+
+    def to_read(self, grades: Sequence[Grade]) -> list[int]:
+        """Indices, ascending, of the documents that are read sentence by sentence, by the grades of all."""
+        found: set[int] = set()
+        if self.has_evidence:
+            found.update(grades[i].index for i in evidence_positions(grades))
+        if self.bar is not None:
+            found.update(grades[i].index for i in candidates(grades, self.policy or KeepPolicy()))
+        if self.spans_of is not None:
+            found.update(grades[i].index for i in self.spans_of(grades))
+        return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +56,15 @@ class Ask:
         """Over all lists."""
         return sum(len(each.items) for each in self.lists)
 
+    @property
+    def reads_sentences(self) -> bool:
+        """Whether any list is read a second time."""
+        return any(each.reads_sentences for each in self.lists)
+
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Why some documents were not judged, and what was done with them."""
+    """Why some documents, or sentences of documents, were not judged, and what was done with them."""
 
     policy: Literal["keep_all", "drop_all"]
     reason: str  # "deadline", "backend" or "overloaded"
@@ -52,7 +79,11 @@ class ListAnswer:
     grades: tuple[Grade | None, ...]
     kept: tuple[int, ...]  # positions, ascending
     any_relevant_probability: float | None
-    tokens: int  # of the documents, as far as they are read
+    tokens: int  # of the documents and sentences, as far as they are read
+    n_sentences: int = 0  # that were read
+    judged: Mapping[int, JudgedText] = field(default_factory=dict)  # by position: documents with all their sentences
+    compressed: Mapping[int, CompressedDocument] = field(default_factory=dict)  # by position
+    without_evidence: tuple[int, ...] = ()  # positions whose sentences should have been judged and were not
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +99,11 @@ class Answer:
     def tokens(self) -> int:
         """Over all lists."""
         return sum(each.tokens for each in self.lists)
+
+    @property
+    def n_sentences(self) -> int:
+        """Over all lists."""
+        return sum(each.n_sentences for each in self.lists)
 
 
 @dataclass(frozen=True, slots=True)

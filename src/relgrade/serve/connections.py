@@ -1,4 +1,4 @@
-"""Connections that take too long to say what they want: uvicorn waits for their headers without end, this does not."""
+"""Connections that take too long to say what they want or to take what they are told: uvicorn waits without end."""
 
 import asyncio
 
@@ -7,10 +7,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class GuardedProtocol(H11Protocol):
-    """HTTP/1.1 whose request line and headers must arrive within `header_timeout_s` of their first byte."""
+    """HTTP/1.1 with limits on a slow client.
+
+    Its request line and headers must arrive within `header_timeout_s` of their first byte. When so much waits to be
+    sent that the answer is held up, it must take most of it within `write_timeout_s`, and the last bytes as well.
+    """
 
     header_timeout_s = 10.0
-    _timer: asyncio.TimerHandle | None = None
+    write_timeout_s = 30.0
+    _timer: asyncio.TimerHandle | None = None  # for headers
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection has so long for its first request."""
@@ -28,7 +34,36 @@ class GuardedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         self._disarm()
+        self._disarm_write()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not take what was sent."""
+        super().pause_writing()
+        self._arm_write()
+
+    def resume_writing(self) -> None:
+        """It took most of it."""
+        if not self.transport.is_closing():
+            self._disarm_write()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        """A connection that is closed now must not wait for ever for its last bytes to be taken."""
+        super().on_response_complete()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._arm_write()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is not HTTP."""
+        super().send_400_response(msg)
+        self._arm_write()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for long; what is still to be taken will not be."""
+        super().timeout_keep_alive_handler()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def _arm(self) -> None:
         if self._timer is None:
@@ -44,7 +79,17 @@ class GuardedProtocol(H11Protocol):
         if not self.transport.is_closing():
             self.transport.abort()
 
+    def _arm_write(self) -> None:
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self.write_timeout_s, self.transport.abort)
 
-def guarded(header_timeout_s: float) -> type[GuardedProtocol]:
-    """The protocol with a limit; uvicorn makes instances without arguments of ours."""
-    return type("GuardedProtocol", (GuardedProtocol,), {"header_timeout_s": header_timeout_s})
+    def _disarm_write(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+
+def guarded(header_timeout_s: float, *, write_timeout_s: float) -> type[GuardedProtocol]:
+    """The protocol with its limits; uvicorn makes instances without arguments of ours."""
+    limits = {"header_timeout_s": header_timeout_s, "write_timeout_s": write_timeout_s}
+    return type("GuardedProtocol", (GuardedProtocol,), limits)

@@ -12,16 +12,18 @@ from typing import Any
 
 from relgrade.records import Grade
 from relgrade.serve.asking import Answer, Ask, ListAsk
+from relgrade.serve.body import parse_text
 from relgrade.serve.fields import Fields
 from relgrade.serve.grade_request import read_items, require_characters
 from relgrade.serve.hosted import ModelRack
-from relgrade.serve.refusals import Invalid, TooLarge
+from relgrade.serve.refusals import Invalid, Malformed, TooLarge
 from relgrade.serve.settings import ServeSettings
 
 _QUERY_NAMES = ("query", "question")
 _SINGLE_NAMES = ("document", "passage")
 _STATE_NAMES = {*_QUERY_NAMES, *_SINGLE_NAMES, "documents", "rubric"}
 _MAX_QUESTIONS = 400
+_MAX_SEARCH = 100_000_000  # characters of all instructions times those of all names of documents: a second of search
 _DOCUMENT_NAMES = ("text", "content", "body", "page_content")
 # A question about a pair must be one about relevance. These are the words of those that reranking clients ask.
 _ASKS_RELEVANCE = re.compile(r"relevan|answer|useful|help|support|address|information", re.IGNORECASE)
@@ -143,6 +145,8 @@ def _read(
     lists = (ListAsk(query, items, model.panel()),)
     require_characters(lists, settings)
     keys = list(documents)
+    if len(keys) > 1 and sum(len(_instructions(row)) for _, row in rows) * sum(map(len, keys)) > _MAX_SEARCH:
+        raise TooLarge("the instructions and the names of the documents are too long together")
     questions = [_question(each, row, keys, kinds=kinds, levels_name=levels_name) for each, row in rows]
     return DecisionRequest(Ask(model, lists), (name or model.name)[:200], tuple(questions))
 
@@ -184,7 +188,7 @@ def _question(
     kind = fields.choice("type", kinds)
     if kind is None:
         raise fields.wrong("type", f"one of {', '.join(kinds)}", None)
-    text = _all_text(fields.get("instructions"))
+    text = _instructions(fields)
     is_about_relevance = _ASKS_RELEVANCE.search(text) and not _ASKS_OPPOSITE.search(text)
     if not is_about_relevance:
         raise fields.wrong("instructions", "a question whether a document is relevant to the query", "another question")
@@ -205,11 +209,12 @@ def _document_of(name: str | None, text: str, keys: Sequence[str]) -> int | None
         return 0
     if name in keys:
         return keys.index(name)
-    found = {i for i, key in enumerate(keys) if re.search(rf"(?<!\w){re.escape(key)}(?!\w)", text)}
+    found = {i for i, key in enumerate(keys) if key in text and re.search(rf"(?<!\w){re.escape(key)}(?!\w)", text)}
     return found.pop() if len(found) == 1 else None
 
 
-def _all_text(value: Any) -> str:
+def _instructions(fields: Fields) -> str:
+    value = fields.get("instructions")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -239,8 +244,8 @@ def _state_of_input(value: Any) -> Any:
 
 def _parse_text(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_text(text)
+    except (ValueError, RecursionError, Malformed) as error:
         raise Invalid("input: a JSON object with query and document was expected in the text", place="input") from error
 
 

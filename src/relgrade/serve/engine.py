@@ -1,27 +1,27 @@
 """From a request's lists to grades, in three phases: encode (count, look up), run (the scheduler), decode (judge).
 
-It knows deadlines, the cache and policies, and nothing of HTTP or of dialects.
+A request for evidence runs twice: its documents, then the sentences of those that have any. It knows deadlines and
+policies, and nothing of HTTP or of dialects.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from relgrade.grade import keep
-from relgrade.grade.documents import PairText
-from relgrade.grade.judging import EMPTY_LOGIT, count_tokens, judge
-from relgrade.grade.runtime import RuntimeOutput
+from relgrade.grade.evidence import split_text
+from relgrade.grade.judging import count_tokens, judge
 from relgrade.probability import list_probability
 from relgrade.records import Grade
 from relgrade.serve.asking import Answer, Ask, Failing, ListAnswer, ListAsk, Timings
-from relgrade.serve.cache import Reading, ResultCache, pair_key
-from relgrade.serve.refusals import ClientGone, DeadlinePassed, Refusal, Ungradable
-from relgrade.serve.scheduler import Job, Scheduler, pair_cost
+from relgrade.serve.cache import ResultCache
+from relgrade.serve.reads import KnownRuntime, Reader, Reads
+from relgrade.serve.refusals import Refusal, Ungradable
+from relgrade.serve.scheduler import Scheduler
+from relgrade.serve.sentence_reads import SentenceReads, compress_list, grade_with_evidence, units_of_texts
 
 _CHARACTERS_PER_TOKEN = 4  # about, of European languages
 
@@ -31,14 +31,18 @@ class Work:
     """A request after the first phase. Rows count the documents of all lists one after another."""
 
     ask: Ask
-    items: list[PairText]
-    tokens: list[int]  # of each row, as far as it is read
-    job: Job
-    row_of_job: list[int]  # row of each pair of the job
-    keys: list[str]  # of each pair of the job, for the cache; empty without one
-    readings: dict[int, Reading]  # by row: by rule, or from the cache
+    documents: Reads
     encode_s: float
-    n_cached: int
+    sentences: SentenceReads | None = None  # None: not asked for, or not begun
+
+    @property
+    def parts(self) -> list[tuple[ListAsk, range]]:
+        """Each list with its rows."""
+        found, start = [], 0
+        for each in self.ask.lists:
+            found.append((each, range(start, start + len(each.items))))
+            start += len(each.items)
+        return found
 
 
 class Engine:
@@ -46,17 +50,19 @@ class Engine:
 
     Args:
         scheduler: runs pairs.
-        executor: for counting tokens.
+        executor: for counting tokens and splitting texts.
         cache: None for none.
     """
 
     def __init__(self, scheduler: Scheduler, executor: Executor, *, cache: ResultCache | None = None) -> None:
         self.scheduler = scheduler
         self._executor = executor
-        self._cache = cache
+        self._reader = Reader(scheduler, executor, cache=cache)
 
     async def encode(self, ask: Ask, *, deadline_s: float) -> Work:
         """Count tokens, look the pairs up and make a job of the rest; nothing is queued yet.
+
+        Sentences count as if every document were read a second time: which ones will be, nobody knows yet.
 
         Raises:
             Overloaded: there is no room, see `Scheduler.require_room`.
@@ -64,54 +70,31 @@ class Engine:
         start_s = time.monotonic()
         items = [item for each in ask.lists for item in each.items]
         # By characters first, so that a server with no room does not count tokens only to refuse.
-        guess = sum(min(len(item.text) // _CHARACTERS_PER_TOKEN, ask.model.limit_tokens) for item in items)
+        lengths = [min(len(item.text) // _CHARACTERS_PER_TOKEN, ask.model.limit_tokens) for item in items]
+        guess = sum(lengths) + self._second_reading(ask, lengths)
         self.scheduler.require_room(len(items), tokens=guess, remaining_s=deadline_s - start_s)
-        loop = asyncio.get_running_loop()
-        limit = ask.model.limit_tokens
-        counted = await loop.run_in_executor(
-            self._executor, lambda: count_tokens(items, ask.model.runtime, limit=limit)
-        )
-        tokens = [min(count, limit) for count in counted]
-        rows = [row for row, item in enumerate(items) if not item.is_blank]
-        readings = {row: Reading(EMPTY_LOGIT, False, 0) for row, item in enumerate(items) if item.is_blank}
-        keys: list[str] = []
-        n_cached = 0
-        if self._cache is not None:
-            hash_ = ask.model.bundle.hash
-            key_of = {row: pair_key(hash_, items[row].query, items[row].text) for row in rows}
-            known = await self._cache.get(list(key_of.values()))
-            readings |= {row: known[key] for row, key in key_of.items() if key in known}
-            n_cached = sum(key in known for key in key_of.values())
-            rows = [row for row in rows if key_of[row] not in known]
-            keys = [key_of[row] for row in rows]
-        costs = [pair_cost(tokens[row], limit=limit) for row in rows]
-        pairs = [(items[row].query, items[row].text) for row in rows]
-        job = Job(ask.model, ask.model.runtime, pairs, costs, deadline_s)
-        if rows:
-            self.scheduler.require_room(len(rows), tokens=sum(costs), remaining_s=deadline_s - time.monotonic())
-        return Work(ask, items, tokens, job, rows, keys, readings, time.monotonic() - start_s, n_cached)
+        documents = await self._reader.prepare(ask.model, items, deadline_s=deadline_s)
+        costs = sum(documents.job.costs) + self._second_reading(ask, documents.tokens)
+        if costs:
+            remaining_s = deadline_s - time.monotonic()
+            self.scheduler.require_room(len(documents.row_of_job), tokens=costs, remaining_s=remaining_s)
+        return Work(ask, documents, time.monotonic() - start_s)
 
     async def run(self, work: Work) -> AsyncGenerator[None, None]:
-        """Queue the job and give control back whenever rows are done; the last time when the job has ended.
+        """Queue what must be read and give control back whenever rows are done; the last time when all has ended.
 
-        Whoever stops taking ends the job. A deadline that passes ends it too, without raising.
+        Whoever stops taking ends the work. A deadline that passes ends it too, without raising.
         """
-        job = work.job
-        self.scheduler.submit(job)
-        try:
-            while not job.is_ended:
-                job.progress.clear()
-                try:
-                    async with asyncio.timeout(max(0.0, job.deadline_s - time.monotonic())):
-                        await job.progress.wait()
-                except TimeoutError:
-                    self.scheduler.abandon(job, DeadlinePassed("the documents were not judged in time"))
-                if not job.is_ended:
-                    yield
-        finally:
-            self.scheduler.abandon(job, ClientGone("nobody waits for the answer"))
-        await self._remember(work)
+        async with aclosing(self._reader.run(work.documents, what="documents")) as steps:
+            async for _ in steps:
+                yield
+        if not await self._split(work):
+            return
+        assert work.sentences is not None, "_split sees to it"
         yield
+        async with aclosing(self._reader.run(work.sentences.reads, what="sentences of the documents")) as steps:
+            async for _ in steps:
+                yield
 
     async def answer(self, work: Work) -> Answer:
         """Run to the end and decode.
@@ -119,9 +102,16 @@ class Engine:
         Raises:
             Refusal: not everything was judged, and the policy of the request is "raise".
         """
-        async for _ in self.run(work):
-            pass
-        return self.decode(work)
+        async with aclosing(self.run(work)) as steps:
+            async for _ in steps:
+                pass
+        return await self.finish(work)
+
+    async def finish(self, work: Work) -> Answer:
+        """`decode`, in a thread where that takes long."""
+        if work.sentences is None:
+            return self.decode(work)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self.decode, work)
 
     def decode(self, work: Work) -> Answer:
         """The answer from what the model said.
@@ -131,94 +121,145 @@ class Engine:
         """
         start_s = time.monotonic()
         ask = work.ask
-        grades = self.grades(work, range(len(work.items)))
-        failing = None
-        if any(grade is None for grade in grades):
-            error = self._failure(work, grades)
+        grades = self.grades(work, range(len(work.documents.items)))
+        error = self._failure(work, grades)
+        if error is not None and ask.on_error == "raise":
+            raise error
+        lists = tuple(_list_answer(work, each, rows, grades[rows.start : rows.stop]) for each, rows in work.parts)
+        if error is None and any(each.without_evidence for each in lists):
+            error = self._sentence_failure(work, lists)
             if ask.on_error == "raise":
                 raise error
+        failing = None
+        if error is not None:
+            assert ask.on_error != "raise", "it was raised"
             failing = Failing(ask.on_error, error.kind, error.message)
-        lists = []
-        start = 0
-        for each in ask.lists:
-            end = start + len(each.items)
-            tokens = sum(work.tokens[start:end])
-            lists.append(_list_answer(each, ask, grades[start:end], is_kept=ask.on_error == "keep_all", tokens=tokens))
-            start = end
-        return Answer(ask, tuple(lists), failing, _timings(work, time.monotonic() - start_s))
+        return Answer(ask, lists, failing, _timings(work, time.monotonic() - start_s))
 
     def grades(self, work: Work, rows: Sequence[int]) -> list[Grade | None]:
-        """The grades of some rows, None where there is no finite logit."""
-        readings = dict(work.readings)
-        job = work.job
-        for i, row in enumerate(work.row_of_job):
-            if job.is_done[i] and np.isfinite(job.logits[i]):
-                readings[row] = Reading(float(job.logits[i]), bool(job.truncated[i]), int(job.windows[i]))
+        """The grades of some rows, without evidence; None where there is no finite logit."""
         found: dict[int, Grade] = {}
         wanted = set(rows)
-        start = 0
-        for each in work.ask.lists:
-            known = [row for row in range(start, start + len(each.items)) if row in wanted and row in readings]
-            judged = judge([work.items[row] for row in known], _Known(readings, work.items, known), panel=each.panel)
-            found.update(zip(known, judged, strict=True))
-            start += len(each.items)
+        for each, part in work.parts:
+            readings = {row: work.documents.reading(row) for row in part if row in wanted}
+            known = [row for row in part if readings.get(row) is not None]
+            items = [work.documents.items[row] for row in known]
+            told = [readings[row] for row in known if not work.documents.items[row].is_blank]
+            runtime = KnownRuntime([reading for reading in told if reading is not None])
+            found.update(zip(known, judge(items, runtime, panel=each.panel), strict=True))
         return [found.get(row) for row in rows]
 
+    def settled(self, work: Work, rows: Sequence[int]) -> list[Grade | None]:
+        """The grades of some rows as the answer will have them; None for those that wait for something."""
+        found = self.grades(work, rows)
+        list_of_row = {row: each for each, part in work.parts for row in part if each.has_evidence}
+        for i, (row, grade) in enumerate(zip(rows, found, strict=True)):
+            if grade is None or row not in list_of_row:
+                continue
+            judged = None
+            if work.sentences is not None and row in work.sentences.texts and work.sentences.is_done(row):
+                judged = work.sentences.judged(row, list_of_row[row].panel)
+            told = grade_with_evidence(grade, judged)
+            found[i] = None if told.evidence is None else told
+        return found
+
+    async def _split(self, work: Work) -> bool:
+        """Prepare the sentences; False where there is nothing to read a second time."""
+        ask = work.ask
+        if not ask.reads_sentences or work.documents.job.error is not None:
+            return False
+        grades = self.grades(work, range(len(work.documents.items)))
+        if ask.on_error == "raise" and any(grade is None for grade in grades):
+            return False
+        rows = []
+        for each, part in work.parts:
+            judged = [grade for grade in grades[part.start : part.stop] if grade is not None]
+            rows += [part.start + index for index in each.to_read(judged)]
+        items = work.documents.items
+        loop = asyncio.get_running_loop()
+        texts = await loop.run_in_executor(self._executor, lambda: {row: split_text(items[row]) for row in rows})
+        units, places = units_of_texts(texts)
+        reads = await self._reader.prepare(ask.model, units, deadline_s=work.documents.job.deadline_s)
+        work.sentences = SentenceReads(texts, places, reads)
+        return True
+
     @staticmethod
-    def _failure(work: Work, grades: Sequence[Grade | None]) -> Refusal:
-        if isinstance(work.job.error, Refusal):
-            return work.job.error
+    def _second_reading(ask: Ask, tokens: Sequence[int]) -> int:
+        """Tokens of the documents whose sentences may be read."""
+        total, start = 0, 0
+        for each in ask.lists:
+            end = start + len(each.items)
+            total += sum(tokens[start:end]) if each.reads_sentences else 0
+            start = end
+        return total
+
+    @staticmethod
+    def _failure(work: Work, grades: Sequence[Grade | None]) -> Refusal | None:
+        if all(grade is not None for grade in grades):
+            return None
+        if isinstance(work.documents.job.error, Refusal):
+            return work.documents.job.error
         row = next(row for row, grade in enumerate(grades) if grade is None)
-        return Ungradable(f"document {work.items[row].index}: the model gave no finite logit, which is no verdict")
+        index = work.documents.items[row].index
+        return Ungradable(f"document {index}: the model gave no finite logit, which is no verdict")
 
-    async def _remember(self, work: Work) -> None:
-        if self._cache is None:
-            return
-        job = work.job
-        done = [i for i in range(len(job.pairs)) if job.is_done[i] and np.isfinite(job.logits[i])]
-        await self._cache.put(
-            {work.keys[i]: Reading(float(job.logits[i]), bool(job.truncated[i]), int(job.windows[i])) for i in done}
-        )
-
-
-class _Known:
-    """A runtime that has read everything already."""
-
-    def __init__(self, readings: dict[int, Reading], items: Sequence[PairText], rows: Sequence[int]) -> None:
-        self._readings = [readings[row] for row in rows if not items[row].is_blank]
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> RuntimeOutput:
-        assert len(pairs) == len(self._readings), "judge asks for every document with text, in order"
-        logits: NDArray[np.float64] = np.array([reading.logit for reading in self._readings])
-        truncated = np.array([reading.truncated for reading in self._readings], np.bool_)
-        windows = np.array([reading.windows for reading in self._readings], np.int64)
-        return RuntimeOutput(logits, truncated, windows)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        raise NotImplementedError("judge does not count")
+    @staticmethod
+    def _sentence_failure(work: Work, lists: Sequence[ListAnswer]) -> Refusal:
+        error = None if work.sentences is None else work.sentences.reads.job.error
+        if isinstance(error, Refusal):
+            return error
+        index = next(each.without_evidence[0] for each in lists if each.without_evidence)
+        return Ungradable(f"document {index}: the model gave no finite logit for one of its sentences")
 
 
-def _list_answer(each: ListAsk, ask: Ask, grades: Sequence[Grade | None], *, is_kept: bool, tokens: int) -> ListAnswer:
-    judged = [grade for grade in grades if grade is not None]
+def _list_answer(work: Work, each: ListAsk, rows: range, grades: Sequence[Grade | None]) -> ListAnswer:
+    ask, sentences = work.ask, work.sentences
+    known = [grade for grade in grades if grade is not None]
     missing = [i for i, grade in enumerate(grades) if grade is None]
-    if each.policy is None:
-        chosen = [grade.index for grade in judged if grade.relevant]
+    to_read = each.to_read(known) if each.reads_sentences else []
+    texts = {i: sentences.judged(rows.start + i, each.panel) for i in to_read} if sentences is not None else {}
+    judged = {i: text for i, text in texts.items() if text is not None}
+    told = [
+        grade_with_evidence(grade, judged.get(i)) if grade is not None and each.has_evidence else grade
+        for i, grade in enumerate(grades)
+    ]
+    compressed, kept = {}, []
+    if each.bar is not None:
+        compressed, kept = compress_list(each, known, sentences, ask.model.runtime, first_row=rows.start)
+    elif each.policy is None:
+        kept = [grade.index for grade in known if grade.relevant]
     else:
         n_tokens = None
         if each.policy.max_tokens is not None:
-            items = [each.items[grade.index] for grade in judged]
+            items = [each.items[grade.index] for grade in known]
             n_tokens = count_tokens(items, ask.model.runtime, limit=each.policy.max_tokens)
-        chosen = [judged[i].index for i in keep.choose(judged, each.policy, n_tokens=n_tokens)]
-    kept = sorted([*chosen, *(missing if is_kept else [])])
+        kept = [known[i].index for i in keep.choose(known, each.policy, n_tokens=n_tokens)]
+    kept += [*compressed, *(missing if ask.on_error == "keep_all" else [])]
     fitted = ask.model.bundle.manifest.any_relevant
     probability = None
     if fitted is not None and not missing:
-        probability = list_probability(fitted, [grade.logit for grade in judged])
-    return ListAnswer(each, tuple(grades), tuple(kept), probability, tokens)
+        probability = list_probability(fitted, [grade.logit for grade in known])
+    tokens = sum(work.documents.tokens[row] for row in rows)
+    n_sentences = 0
+    if sentences is not None:
+        tokens += sum(sentences.tokens(rows.start + i) for i in to_read)
+        n_sentences = sum(len(sentences.units_of[rows.start + i]) for i in to_read)
+    return ListAnswer(
+        each,
+        tuple(told),
+        tuple(sorted(kept)),
+        probability,
+        tokens,
+        n_sentences=n_sentences,
+        judged=judged,
+        compressed=compressed,
+        without_evidence=tuple(i for i in to_read if i not in judged),
+    )
 
 
 def _timings(work: Work, decode_s: float) -> Timings:
-    job = work.job
+    both = [work.documents, *([] if work.sentences is None else [work.sentences.reads])]
+    job = next((reads.job for reads in both if reads.job.pairs), work.documents.job)
     now_s = time.monotonic()
     started_s = job.started_s if job.started_s is not None else now_s
     return Timings(
@@ -226,5 +267,5 @@ def _timings(work: Work, decode_s: float) -> Timings:
         queue_ms=round(max(0.0, started_s - job.queued_s) * 1e3, 3) if job.pairs else 0.0,
         run_ms=round(max(0.0, now_s - decode_s - started_s) * 1e3, 3) if job.pairs else 0.0,
         decode_ms=round(decode_s * 1e3, 3),
-        n_cached=work.n_cached,
+        n_cached=sum(reads.n_cached for reads in both),
     )

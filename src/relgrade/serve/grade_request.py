@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from relgrade.errors import InvalidInput
+from relgrade.grade.compress import CompressedDocument, SentenceBar
 from relgrade.grade.documents import PairText, read_documents, read_query
-from relgrade.records import Grade, KeepPolicy, OperatingPoint
+from relgrade.records import EvidenceSpan, Grade, KeepPolicy, OperatingPoint
 from relgrade.serve.asking import Answer, Ask, ListAnswer, ListAsk, OnError
 from relgrade.serve.fields import Fields
 from relgrade.serve.hosted import HostedModel, ModelRack
@@ -15,7 +16,13 @@ from relgrade.serve.settings import ServeSettings
 
 POLICIES: tuple[OnError, ...] = ("keep_all", "drop_all", "raise")
 MAX_LISTS = 256  # queries of one request
-_SHARED = ("operating_point", "policy", "base_rate")  # of all lists, where a list does not say otherwise
+_SHARED = (
+    "operating_point",
+    "policy",
+    "base_rate",
+    "evidence",
+    "compress",
+)  # of all lists, where a list does not say otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +76,17 @@ def read_list(fields: Fields, shared: Fields, model: HostedModel, settings: Serv
     """One query with its documents; options that it lacks are those of `shared`."""
     documents = fields.require_list("documents")
     items = read_items(fields.require_text("query"), documents, settings, place=place)
-    point, policy, base_rate = (fields if fields.has(name) else shared for name in _SHARED)
-    panel = model.panel(point.text("operating_point"), base_rate.number("base_rate"))
-    return ListAsk(items[0].query if items else "", items, panel, _policy(policy.get("policy")))
+    point, policy, base_rate, evidence, compress = (fields if fields.has(name) else shared for name in _SHARED)
+    rate = base_rate.number("base_rate")
+    panel = model.panel(point.text("operating_point"), rate)
+    return ListAsk(
+        items[0].query if items else "",
+        items,
+        panel,
+        _policy(policy.get("policy")),
+        has_evidence=bool(evidence.flag("evidence")),
+        bar=_bar(compress, model, own=panel.pooled.point.name, base_rate=rate),
+    )
 
 
 def read_items(
@@ -105,7 +120,11 @@ def reply(answer: Answer, *, is_single: bool, request_id: str) -> dict[str, Any]
         "id": request_id,
         "model": answer.ask.model.name,
         "bundle_hash": answer.ask.model.bundle.hash,
-        "usage": {"documents": answer.ask.n_documents, "tokens": answer.tokens},
+        "usage": {
+            "documents": answer.ask.n_documents,
+            "tokens": answer.tokens,
+            **({"sentences": answer.n_sentences} if answer.ask.reads_sentences else {}),
+        },
         "timings": asdict(answer.timings),
     }
     if is_single:
@@ -117,14 +136,18 @@ def reply(answer: Answer, *, is_single: bool, request_id: str) -> dict[str, Any]
 def list_reply(each: ListAnswer, answer: Answer) -> dict[str, Any]:
     """What is said of one list."""
     is_kept = answer.ask.on_error == "keep_all"
-    results = [
-        unjudged_row(i, each.ask.items[i], is_kept=is_kept) if grade is None else grade_row(grade)
-        for i, grade in enumerate(each.grades)
-    ]
+    results = []
+    for i, grade in enumerate(each.grades):
+        row = unjudged_row(i, each.ask.items[i], is_kept=is_kept) if grade is None else grade_row(grade, each.ask)
+        if each.ask.bar is not None:
+            row["compressed"] = compressed_json(each.compressed[i]) if i in each.compressed else None
+        results.append(row)
     missing = [i for i, grade in enumerate(each.grades) if grade is None]
     failing = answer.failing
-    failure = None if failing is None or not missing else {**asdict(failing), "documents": missing}
-    return {
+    failure = None
+    if failing is not None and (missing or each.without_evidence):
+        failure = {**asdict(failing), "documents": missing, "without_evidence": list(each.without_evidence)}
+    told = {
         "operating_point": point_json(each.ask.panel.pooled.told_point),
         "any_relevant": any(row["relevant"] for row in results),
         "any_relevant_probability": each.any_relevant_probability,
@@ -132,9 +155,10 @@ def list_reply(each: ListAnswer, answer: Answer) -> dict[str, Any]:
         "results": results,
         "failure": failure,
     }
+    return told if each.ask.bar is None else {**told, "compression": _compression_json(each, each.ask.bar)}
 
 
-def grade_row(grade: Grade) -> dict[str, Any]:
+def grade_row(grade: Grade, ask: ListAsk) -> dict[str, Any]:
     """One document that was judged."""
     row = {
         "index": grade.index,
@@ -146,7 +170,29 @@ def grade_row(grade: Grade) -> dict[str, Any]:
         "truncated": grade.truncated,
         "windows": grade.windows,
     }
-    return row if grade.collection is None else {**row, "collection": grade.collection}
+    if grade.collection is not None:
+        row["collection"] = grade.collection
+    if ask.has_evidence:
+        row["evidence"] = None if grade.evidence is None else [span_json(span) for span in grade.evidence]
+    return row
+
+
+def span_json(span: EvidenceSpan) -> dict[str, Any]:
+    """A sentence; its offsets count code points of the document's text as it was sent."""
+    return asdict(span)
+
+
+def compressed_json(document: CompressedDocument) -> dict[str, Any]:
+    """What is left of a kept document."""
+    return {
+        "text": document.text,
+        "spans": [list(span) for span in document.spans],
+        "sentences": [span_json(span) for span in document.sentences],
+        "n_sentences": document.n_sentences,
+        "n_unread": document.n_unread,
+        "tokens_before": document.tokens_before,
+        "tokens_after": document.tokens_after,
+    }
 
 
 def unjudged_row(index: int, item: PairText, *, is_kept: bool) -> dict[str, Any]:
@@ -176,8 +222,13 @@ def stream_rows(answer: Answer, sent: set[tuple[int, int]]) -> Iterator[dict[str
         for j, grade in enumerate(each.grades):
             if (i, j) not in sent:
                 is_kept = answer.ask.on_error == "keep_all"
-                row = unjudged_row(j, each.ask.items[j], is_kept=is_kept) if grade is None else grade_row(grade)
+                row = (
+                    unjudged_row(j, each.ask.items[j], is_kept=is_kept) if grade is None else grade_row(grade, each.ask)
+                )
                 yield {"object": "grade", "list": i, **row}
+    for i, each in enumerate(answer.lists):  # what is kept is known when all are judged
+        for j, document in each.compressed.items():
+            yield {"object": "compressed", "list": i, "index": j, **compressed_json(document)}
 
 
 def stream_end(answer: Answer, *, request_id: str) -> dict[str, Any]:
@@ -185,6 +236,34 @@ def stream_end(answer: Answer, *, request_id: str) -> dict[str, Any]:
     whole = reply(answer, is_single=False, request_id=request_id)
     lists = [{name: value for name, value in each.items() if name != "results"} for each in whole["lists"]]
     return {**whole, "object": "end", "lists": lists}
+
+
+def _compression_json(each: ListAnswer, bar: SentenceBar) -> dict[str, Any]:
+    kept = each.compressed.values()
+    return {
+        "sentence_threshold": bar.told,
+        "tokens_before": sum(document.tokens_before for document in kept),
+        "tokens_after": sum(document.tokens_after for document in kept),
+    }
+
+
+def _bar(fields: Fields, model: HostedModel, *, own: str, base_rate: float | None) -> SentenceBar | None:
+    """What `compress` asks for: true, or an object that names a point or a threshold."""
+    value = fields.get("compress")
+    if not isinstance(value, Mapping):
+        if not fields.flag("compress"):
+            return None
+        value = {}
+    known = {"point", "threshold"}
+    if unknown := sorted(set(value) - known):
+        raise Invalid(f"compress: unknown fields, known are {', '.join(sorted(known))}; got {len(unknown)} others")
+    options = Fields(value, "compress")
+    point, threshold = options.text("point"), options.number("threshold")
+    try:
+        manifest = model.bundle.manifest
+        return SentenceBar.of(manifest, own=own, point=point, threshold=threshold, base_rate=base_rate)
+    except InvalidInput as error:
+        raise Invalid(f"compress: {error}", place="compress") from error
 
 
 def _policy(value: Any) -> KeepPolicy | None:

@@ -1,4 +1,4 @@
-"""Who may call: keys compared in constant time, and how often each may call.
+"""Who may call: keys compared in constant time, how often each may call, and how often an address may be wrong.
 
 Every key is compared with what was sent, whether or not an earlier one fits, and as hashes of one length.
 """
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from relgrade.serve.guesses import Guesses
 from relgrade.serve.refusals import Denied, RateLimited
 
 ADMIN = "admin"  # the name of the admin key in the log
@@ -45,6 +46,7 @@ class Keyring:
         self._admin_hash = None if admin_key is None else _hash(admin_key)
         self._per_s = None if requests_per_minute is None else requests_per_minute / 60
         self._clock = clock
+        self._guesses = Guesses(clock=clock)
         self._buckets: dict[str, _Bucket] = {}
 
     @property
@@ -57,22 +59,31 @@ class Keyring:
         """True when there is an admin key."""
         return self._admin_hash is not None
 
-    def admit(self, sent: str | None) -> str | None:
+    def admit(self, sent: str | None, *, address: str | None = None) -> str | None:
         """Name of the caller's key; None where no key is needed and none of ours was sent.
+
+        Args:
+            sent: the key.
+            address: of the caller, for what it may still try; None: not counted.
 
         Raises:
             Denied: a key is needed, and none or a wrong one was sent.
-            RateLimited: the key has used up its requests.
+            RateLimited: the key has used up its requests, or the address its wrong keys.
         """
         name = self.identify(sent)
+        if not self.is_open and sent is not None:
+            self._guesses.judge(address, name)
         if name is None and not self.is_open:
             raise Denied("no key was sent" if sent is None else "the key is not one of this server")
         self._count(name)
         return name
 
-    def require_admin(self, sent: str | None) -> None:
-        """Raise Denied unless it is the admin key."""
-        if self.identify(sent) != ADMIN:
+    def require_admin(self, sent: str | None, *, address: str | None = None) -> None:
+        """Raise Denied unless it is the admin key, or RateLimited as `admit`."""
+        name = self.identify(sent)
+        if sent is not None:
+            self._guesses.judge(address, name if name == ADMIN else None)
+        if name != ADMIN:
             raise Denied("the admin key was expected")
 
     def identify(self, sent: str | None) -> str | None:

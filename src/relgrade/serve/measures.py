@@ -34,10 +34,18 @@ class Measures:
         self.documents = Counter(
             "relgrade_documents", "Documents: kept, dropped or unjudged.", ["model", "outcome"], registry=registry
         )
+        self.sentences = Counter(
+            "relgrade_sentences",
+            "Sentences that were judged for evidence or compression.",
+            ["model"],
+            registry=registry,
+        )
         self.probability = Histogram(
             "relgrade_probability", "Calibrated P(relevant).", ["model"], buckets=_SHARES, registry=registry
         )
-        self.tokens = Counter("relgrade_tokens", "Document tokens that were read.", ["model"], registry=registry)
+        self.tokens = Counter(
+            "relgrade_tokens", "Tokens of documents and sentences that were read.", ["model"], registry=registry
+        )
         self.queue_seconds = Histogram(
             "relgrade_queue_seconds", "Until the first pair of a request began.", buckets=_SECONDS, registry=registry
         )
@@ -83,10 +91,12 @@ class Measures:
         for outcome, n in (("kept", kept), ("dropped", dropped), ("unjudged", unjudged)):
             self.documents.labels(name, outcome).inc(n)
         self.tokens.labels(name).inc(answer.tokens)
+        self.sentences.labels(name).inc(answer.n_sentences)
         self.queue_seconds.observe(answer.timings.queue_ms / 1e3)
         if has_cache:
             self.cache.labels("hit").inc(answer.timings.n_cached)
-            self.cache.labels("miss").inc(answer.ask.n_documents - answer.timings.n_cached)
+            n_pairs = answer.ask.n_documents + answer.n_sentences
+            self.cache.labels("miss").inc(n_pairs - answer.timings.n_cached)
         if answer.failing is not None:
             self.on_error.labels(answer.failing.policy, answer.failing.reason).inc()
 

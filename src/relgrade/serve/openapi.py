@@ -162,6 +162,7 @@ SCHEMAS: dict[str, Any] = {
 _STATUSES = {
     "400": "The body is not JSON.",
     "401": "No key, or a wrong one.",
+    "403": "The request names another host, and no key protects the server.",
     "408": "The body did not arrive in time.",
     "413": "More than a limit allows.",
     "415": "Not sent as JSON, or compressed.",
@@ -207,7 +208,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
                 operation["responses"]["200"]["content"] = _json(*told)
             is_foreign = path in ("/v1/systemone", "/v1/decisions")
             error = {"content": _json("DialectError" if is_foreign else "Error")}
-            told_statuses = _STATUSES if method == "post" else {"401": _STATUSES["401"]}
+            told_statuses = _STATUSES if method == "post" else {code: _STATUSES[code] for code in ("401", "403", "429")}
             operation["responses"] |= {status: {"description": d, **error} for status, d in told_statuses.items()}
     for status, words in (("404", "There is no admin key."), ("409", "A bundle was refused; the old one serves on.")):
         found["paths"]["/admin/reload"]["post"]["responses"][status] = {"description": words}

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from relgrade.serve import grade_request
 from relgrade.serve.body import read_bytes
+from relgrade.serve.gate import address_of
 from relgrade.serve.keys import sent_key
 from relgrade.serve.page_examples import EXAMPLES
 from relgrade.serve.refusals import Denied, Invalid, NoRoute, Refusal, WrongType
@@ -34,6 +35,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+MAX_FORM_BYTES = 1_000_000  # read before the key is known, as the key is a part of it
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
 
@@ -99,7 +101,7 @@ def add_playground(app: FastAPI, service: Service) -> None:
         form = _Form("", "", None, None)
         try:
             form = await _read_form(request, service)
-            service.keyring.admit(form.key or sent_key(request.headers))
+            service.keyring.admit(form.key or sent_key(request.headers), address=address_of(request.scope))
             values = await _grade(request, form, service)
         except Refusal as refusal:
             request.state.seen.kind = refusal.kind
@@ -118,8 +120,10 @@ async def _read_form(request: Request, service: Service) -> _Form:
         raise Denied("this form takes requests of its own page alone")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM_TYPE:
         raise WrongType(f"Content-Type: {_FORM_TYPE} was expected")
-    settings = service.settings
-    content = await read_bytes(request, max_bytes=settings.max_body_bytes, deadline_s=service.deadline_s(request))
+    if "content-length" not in request.headers:  # every browser sends it; tiny chunks cost time to take apart
+        raise Invalid("the form cannot be read")
+    limit, deadline_s = min(service.settings.max_body_bytes, MAX_FORM_BYTES), service.deadline_s(request)
+    content = await read_bytes(request, max_bytes=limit, deadline_s=deadline_s, room=service.room)
     try:
         text = content.decode("ascii")
         sent = {name: values[0] for name, values in parse_qs(text, max_num_fields=20, errors="replace").items()}

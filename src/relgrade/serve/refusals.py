@@ -50,6 +50,12 @@ class Denied(Refusal):
         return {"WWW-Authenticate": "Bearer"}
 
 
+class WrongHost(Refusal):
+    """The request names another machine than this one."""
+
+    status, kind = 403, "host"
+
+
 class NoRoute(Refusal):
     """Nothing is here."""
 

@@ -10,16 +10,32 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from relgrade.grade.documents import TEXT_NAMES
+from relgrade.grade.evidence import JudgedText
 from relgrade.records import Grade
 from relgrade.serve.asking import Answer, Ask, ListAsk
 from relgrade.serve.fields import Fields
 from relgrade.serve.grade_request import read_items, require_characters
 from relgrade.serve.hosted import ModelRack
-from relgrade.serve.refusals import Invalid
+from relgrade.serve.refusals import Invalid, TooLarge
 from relgrade.serve.settings import ServeSettings
 
 Dialect = Literal["tei", "voyage", "cohere"]
+MAX_RANK_FIELDS = 100
 ECHOED_MODEL = 200  # characters of a model name that are sent back
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Which sentences of a document come back."""
+
+    threshold: float = 0.1  # probability that one must reach; Cohere's default
+    max_spans: int | None = None  # of each document, the best
+
+    def of(self, judged: JudgedText) -> list[dict[str, Any]]:
+        """The spans of one document, best first, with offsets in code points."""
+        found = sorted((each for each in judged.sentences), key=lambda each: -each.logit)
+        found = [each for each in found if each.probability >= self.threshold][: self.max_spans]
+        return [{"start": each.start, "end": each.end, "score": each.probability} for each in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,7 @@ class RerankRequest:
     is_filtered: bool  # leave out what is not relevant
     has_raw_scores: bool
     refuses_truncation: bool  # the client said that nothing may be cut
+    spans: "Spans | None" = None  # Cohere's `relevant_spans`; None: not asked for
 
     @property
     def documents(self) -> tuple[Any, ...]:
@@ -64,21 +81,29 @@ def read_rerank_request(body: Any, rack: ModelRack, settings: ServeSettings) -> 
     model = rack.find(name) or rack.get(None)  # clients must name a model, and name whatever they know
     panel = model.panel(fields.text("operating_point"))
     items = read_items(fields.require_text("query"), documents, settings)
-    lists = (ListAsk(items[0].query if items else "", items, panel),)
-    require_characters(lists, settings)
     wants_text = fields.flag("return_text" if dialect == "tei" else "return_documents")
     top_n = None
     if dialect != "tei":
         top_n = fields.count("top_k" if dialect == "voyage" else "top_n", lowest=0)
+    spans = _spans(fields) if dialect == "cohere" else None
+    is_filtered = bool(fields.flag("filter"))
+
+    def returned_ones(grades: Sequence[Grade]) -> list[int]:
+        return _order(grades, top_n=top_n or None, is_filtered=is_filtered)
+
+    query = items[0].query if items else ""
+    lists = (ListAsk(query, items, panel, spans_of=None if spans is None else returned_ones),)
+    require_characters(lists, settings)
     return RerankRequest(
         dialect=dialect,
         ask=Ask(model, lists),
         model=(name or model.name)[:ECHOED_MODEL],
         returned=tuple(returned) if wants_text else None,
         top_n=top_n or None,
-        is_filtered=bool(fields.flag("filter")),
+        is_filtered=is_filtered,
         has_raw_scores=bool(fields.flag("raw_scores")),
         refuses_truncation=dialect == "tei" and fields.flag("truncate") is False,
+        spans=spans,
     )
 
 
@@ -95,13 +120,13 @@ def reply(request: RerankRequest, answer: Answer, *, request_id: str, created: i
                 raise Invalid(
                     f"texts[{grade.index}] is longer than the model reads; send truncate: true", place="texts"
                 )
-    ordered = sorted(grades, key=lambda grade: -grade.logit)
-    if request.is_filtered:
-        ordered = [grade for grade in ordered if grade.relevant]
-    ordered = ordered[: request.top_n]
+    ordered = [grades[i] for i in _order(grades, top_n=request.top_n, is_filtered=request.is_filtered)]
     if request.dialect == "tei":
         return [_tei_row(grade, request) for grade in ordered]
     rows = [_row(grade, request) for grade in ordered]
+    if request.spans is not None:
+        judged = answer.lists[0].judged
+        rows = [{**row, "relevant_spans": request.spans.of(judged[row["index"]])} for row in rows]
     tokens = answer.tokens
     if request.dialect == "voyage":
         return {"object": "list", "data": rows, "model": request.model, "usage": {"total_tokens": tokens}}
@@ -119,6 +144,26 @@ def reply(request: RerankRequest, answer: Answer, *, request_id: str, created: i
             "bundle_hash": answer.ask.model.bundle.hash,
         },
     }
+
+
+def _order(grades: Sequence[Grade], *, top_n: int | None, is_filtered: bool) -> list[int]:
+    """Positions of the grades that come back, best first."""
+    ordered = sorted(range(len(grades)), key=lambda i: -grades[i].logit)
+    return [i for i in ordered if grades[i].relevant or not is_filtered][:top_n]
+
+
+def _spans(fields: Fields) -> Spans | None:
+    """What `relevant_spans` asks for."""
+    value = fields.get("relevant_spans")
+    if value is None:
+        return None
+    options = Fields(value, "relevant_spans")
+    mode = options.choice("mode", ("enabled", "disabled"))
+    threshold = options.number("threshold")
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise options.wrong("threshold", "a number in [0, 1]", threshold)
+    max_spans = options.count("max_spans", lowest=1)
+    return Spans(0.1 if threshold is None else threshold, max_spans) if mode == "enabled" else None
 
 
 def _score(grade: Grade, request: RerankRequest) -> float:
@@ -150,7 +195,10 @@ def _documents(fields: Fields, dialect: Dialect) -> tuple[list[Any], list[Any]]:
         return texts, texts
     rows = [fields.get("documents")] if isinstance(fields.get("documents"), str) else fields.require_list("documents")
     rank_fields = fields.require_list("rank_fields") if fields.has("rank_fields") else []
-    judged = [_judged(row, rank_fields) for row in rows]
+    if len(rank_fields) > MAX_RANK_FIELDS:
+        raise TooLarge(f"{len(rank_fields)} rank_fields; at most {MAX_RANK_FIELDS} are taken")
+    names = list(dict.fromkeys(str(name) for name in rank_fields))  # a name said often would be text read often
+    judged = [_judged(row, names) for row in rows]
     returned = [
         row if isinstance(row, str) else {**row, "text": text if isinstance(text, str) else _text_of(text)}
         for row, text in zip(rows, judged, strict=True)
@@ -159,13 +207,13 @@ def _documents(fields: Fields, dialect: Dialect) -> tuple[list[Any], list[Any]]:
     return judged, returned
 
 
-def _judged(row: Any, rank_fields: Sequence[Any]) -> Any:
+def _judged(row: Any, rank_fields: Sequence[str]) -> Any:
     """A document as the model reads it: its text, or its fields as lines where it has none by that name."""
     if not isinstance(row, Mapping):
         return row  # a string, or nothing that can be read; `read_items` tells
     if not rank_fields and any(isinstance(row.get(name), str) for name in TEXT_NAMES):
         return row
-    chosen = [str(name) for name in rank_fields if str(name) in row] or list(row)
+    chosen = [name for name in rank_fields if name in row] or list(row)
     lines = (f"{name}: {_plain(row[name])}" for name in chosen if row[name] is not None)
     return "\n".join(lines)
 

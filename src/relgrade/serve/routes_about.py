@@ -1,5 +1,6 @@
 """Routes about the server: whether it lives and is ready, what it serves, its metrics, and the admin's reload."""
 
+import re
 import time
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relgrade import __version__
+from relgrade.serve.gate import address_of
 from relgrade.serve.grade_request import point_json
 from relgrade.serve.hosted import HostedModel
 from relgrade.serve.keys import sent_key
@@ -16,6 +18,8 @@ from relgrade.serve.refusals import Draining, NoRoute
 from relgrade.serve.replies import JsonResponse
 from relgrade.serve.service import Service
 
+# Of a path in a message; the log has it whole, a client gets the name of the file.
+_FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/][^:'\"\n]*[\\/]")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -52,10 +56,11 @@ def add_about_routes(app: FastAPI, service: Service) -> None:
         """Load every bundle again; a bad one is refused and the old one serves on."""
         if not service.keyring.has_admin:
             raise NoRoute("there is no such route")
-        service.keyring.require_admin(sent_key(request.headers))
+        service.keyring.require_admin(sent_key(request.headers), address=address_of(request.scope))
         outcomes = await service.reload()
         is_good = all(outcome.is_loaded for outcome in outcomes)
-        return JsonResponse({"models": [asdict(outcome) for outcome in outcomes]}, status_code=200 if is_good else 409)
+        told = [{**asdict(outcome), "message": _FOLDERS.sub("", outcome.message)} for outcome in outcomes]
+        return JsonResponse({"models": told}, status_code=200 if is_good else 409)
 
     for path, endpoint in (
         ("/health", health),

@@ -61,12 +61,14 @@ async def _lines(request: Request, work: Work, service: Service) -> AsyncIterato
     async with aclosing(service.engine.run(work)) as steps:
         async for _ in steps:
             rows = [row for row, place in enumerate(places) if place not in sent]
-            for row, found in zip(rows, service.engine.grades(work, rows), strict=True):
+            for row, found in zip(rows, service.engine.settled(work, rows), strict=True):
                 if found is not None:
                     sent.add(places[row])
-                    yield to_bytes({"object": "grade", "list": places[row][0], **grade_row(found)}) + b"\n"
+                    number = places[row][0]
+                    told = {"object": "grade", "list": number, **grade_row(found, work.ask.lists[number])}
+                    yield to_bytes(told) + b"\n"
     try:
-        answer = service.engine.decode(work)
+        answer = await service.engine.finish(work)
     except Refusal as refusal:
         seen.kind = refusal.kind
         told = refusal_body(refusal, path="/v1/grade", request_id=seen.request_id)

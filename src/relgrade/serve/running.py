@@ -50,7 +50,7 @@ def run_server(app: FastAPI, *, bound: socket.socket) -> None:
         timeout_graceful_shutdown=int(service.settings.timeout_s) + DRAIN_EXTRA_S,
         limit_concurrency=None,  # the gate answers in words
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        http=guarded(service.settings.header_timeout_s),
+        http=guarded(service.settings.header_timeout_s, write_timeout_s=service.settings.timeout_s),
         ws="none",
     )
     _Server(config, service).run(sockets=[bound])

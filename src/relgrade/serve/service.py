@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from relgrade.serve.asking import Answer, Ask, Timings
-from relgrade.serve.body import read_json
+from relgrade.serve.body import BodyRoom, read_json
 from relgrade.serve.cache import ResultCache
 from relgrade.serve.engine import Engine
 from relgrade.serve.hosted import ModelRack, Reload
@@ -21,6 +21,7 @@ from relgrade.serve.scheduler import Scheduler
 from relgrade.serve.settings import ServeSettings
 from relgrade.serve.tracing import span
 
+BODIES_BYTES = 256_000_000  # of all bodies that are arriving
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
 Result = TypeVar("Result")
@@ -42,6 +43,7 @@ class Service:
         self.keyring = Keyring(
             settings.keys, admin_key=settings.admin_key, requests_per_minute=settings.requests_per_minute
         )
+        self.room = BodyRoom(max(settings.max_body_bytes, BODIES_BYTES))
         self.is_draining = False
         self._has_cache = cache is not None
         self._workers = ThreadPoolExecutor(settings.n_workers, thread_name_prefix="relgrade-run")
@@ -72,7 +74,8 @@ class Service:
 
     async def read(self, request: Request) -> Any:
         """The body as JSON; raises Refusal."""
-        return await read_json(request, max_bytes=self.settings.max_body_bytes, deadline_s=self.deadline_s(request))
+        limit, deadline_s = self.settings.max_body_bytes, self.deadline_s(request)
+        return await read_json(request, max_bytes=limit, deadline_s=deadline_s, room=self.room)
 
     async def answer(self, request: Request, ask: Ask, *, dialect: str) -> Answer:
         """Judge everything and count it.
