@@ -28,6 +28,12 @@ class Node:
 
 
 DOCUMENTS = ["apple is red", Document("grass", "Green", "g", {"a": 1}), {"text": "", "source": "s"}, Node()]
+PAGES = [
+    "Two halves \ud83d\ude00 of one. Red one. \u65e5\u672c\u8a9e\u306e\u6587\u3002 Green \0 two!",
+    {"text": "Plum one. Plum two. Plum three.", "title": "Plums"},
+    "title: Rendered\nFirst of all. Second of all.",
+    "",
+]
 CHANGES = {"any_relevant": ListCalibration(best=1.0)}
 
 
@@ -73,6 +79,8 @@ def calls(subject):
         subject.filter(QUERY, DOCUMENTS),
         subject.rerank(QUERY, DOCUMENTS, top_k=2),
         subject.grade(QUERY, []),
+        subject.grade(QUERY, PAGES, evidence=True),
+        subject.filter(QUERY, PAGES, policy=KeepPolicy(min_keep=2, max_tokens=30), evidence=True),
     ]
 
 
@@ -93,6 +101,7 @@ def test_both_clients_say_what_a_grader_says(folder, app, kind, point):
         found = asyncio.run(run())
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.grades == theirs.grades
+        assert [grade.evidence for grade in ours] == [grade.evidence for grade in theirs]
         assert all(a.document is b.document for a, b in zip(ours, theirs, strict=True))
         assert (ours.query, ours.bundle_hash) == (theirs.query, theirs.bundle_hash)
         assert ours.any_relevant_probability == theirs.any_relevant_probability
@@ -102,6 +111,102 @@ def test_both_clients_say_what_a_grader_says(folder, app, kind, point):
         )
         assert ours.failure is None
         assert ours.request_id
+
+
+COMPRESSIONS = [
+    {},
+    {"point": "strict"},
+    {"threshold": 0.0},
+    {"threshold": 0.8, "policy": KeepPolicy(min_keep=2, max_tokens=9)},
+]
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+@pytest.mark.parametrize("options", COMPRESSIONS)
+def test_both_clients_compress_as_a_grader(folder, app, kind, options):
+    expected = grader(folder).compress(QUERY, PAGES, **options)
+    if kind == "blocking":
+        with Client("http://127.0.0.1", transport=Bridge(app)) as client:
+            found = client.compress(QUERY, PAGES, **options)
+    else:
+
+        async def run():
+            async with AsyncClient("http://127.0.0.1", transport=httpx.ASGITransport(app=app)) as client:
+                return await client.compress(QUERY, PAGES, **options)
+
+        found = asyncio.run(run())
+    assert found.items == expected.items
+    assert all(a.document is b.document for a, b in zip(found, expected, strict=True))
+    assert found.grades == expected.grades
+    assert found.sentence_threshold == expected.sentence_threshold
+    assert (found.tokens_before, found.tokens_after) == (expected.tokens_before, expected.tokens_after)
+    assert found.any_relevant_probability == expected.any_relevant_probability
+    assert (found.failure, found.bundle_hash) == (None, expected.bundle_hash)
+
+
+@pytest.mark.parametrize("policy", ["keep_all", "drop_all"])
+def test_what_could_not_be_compressed_is_kept_whole(app, policy):
+    def away(request):
+        raise httpx.ConnectError("refused")
+
+    with Client("http://x", transport=blocking(away), retries=0, on_error=policy) as client:
+        found = client.compress(QUERY, PAGES)
+    assert found.texts == (PAGES[:1] + [PAGES[1]["text"]] + PAGES[2:] if policy == "keep_all" else [])
+    assert found.failure.reason == "unreachable"
+    assert found.tokens_after == 0
+    with Client("http://127.0.0.1", transport=Bridge(app), on_error=policy) as client:
+        found = client.compress(QUERY, [f"{NAN_WORD} one. Two.", PAGES[0]])
+    whole = [item.text for item in found if not item.sentences]
+    assert whole == ([f"{NAN_WORD} one. Two."] if policy == "keep_all" else [])
+    assert found.failure.documents == (0,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"threshold": 2}, "probability"),
+        ({"threshold": True}, "probability"),
+        ({"point": "strict", "threshold": 0.5}, "both"),
+        ({"point": "none"}, "no operating point 'none'"),
+        ({"policy": 3}, "KeepPolicy"),
+    ],
+)
+def test_what_cannot_be_compressed_by_is_refused(app, arguments, words):
+    with (
+        Client("http://127.0.0.1", transport=Bridge(app), on_error="keep_all") as client,
+        pytest.raises(InvalidInput, match=words),
+    ):
+        client.compress(QUERY, PAGES, **arguments)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [3, [{"start": 0}], [{"start": 0, "end": 99, "probability": 0.5, "logit": 0.0}], [{"start": 2, "end": 1}]],
+)
+def test_evidence_outside_of_the_document_is_no_evidence(app, evidence):
+    def handle(request):
+        inner = Bridge(app).handle_request(request)
+        body = json.loads(inner.content)
+        body["results"][0]["evidence"] = evidence
+        return httpx.Response(200, json=body)
+
+    with (
+        Client("http://127.0.0.1", transport=blocking(handle)) as client,
+        pytest.raises(ServerError, match="relgrade server"),
+    ):
+        client.grade(QUERY, ["Apple is red."], evidence=True)
+
+
+def test_a_server_that_does_not_compress(app):
+    def handle(request):
+        body = json.loads(Bridge(app).handle_request(request).content)
+        return httpx.Response(200, json={name: value for name, value in body.items() if name != "compression"})
+
+    with (
+        Client("http://127.0.0.1", transport=blocking(handle)) as client,
+        pytest.raises(ServerError, match="is the server older"),
+    ):
+        client.compress(QUERY, PAGES)
 
 
 @pytest.mark.parametrize("policy", ["keep_all", "drop_all"])

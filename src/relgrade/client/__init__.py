@@ -8,7 +8,7 @@ except ImportError as error:
     raise MissingExtra("httpx", extra="client", purpose="speak to a relgrade server") from error
 
 from relgrade.client.asynchronous import AsyncClient
-from relgrade.client.failing import Failure, OnError, ServedList, ServerError
+from relgrade.client.failing import Failure, OnError, ServedCompressed, ServedList, ServerError
 from relgrade.client.synchronous import Client
 
-__all__ = ["AsyncClient", "Client", "Failure", "OnError", "ServedList", "ServerError"]
+__all__ = ["AsyncClient", "Client", "Failure", "OnError", "ServedCompressed", "ServedList", "ServerError"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from relgrade.errors import InvalidInput, RelgradeError
+from relgrade.grade.compress import CompressedDocument, CompressedList
 from relgrade.records import Grade, GradedList, OperatingPoint
 
 OnError = Literal["keep_all", "drop_all", "raise"]
@@ -44,6 +45,7 @@ class Failure:
     reason: str  # as in `ServerError`
     message: str
     documents: tuple[int, ...]  # positions of the documents that were not judged
+    without_evidence: tuple[int, ...] = ()  # positions of those that were, but not their sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,18 @@ class ServedList(GradedList):
     """A GradedList that came over HTTP. Two of its fields tell what a local one never has to."""
 
     failure: Failure | None = None  # None: every document was judged
+    request_id: str | None = None  # under which the server's log has the request
+
+
+@dataclass(frozen=True, slots=True)
+class ServedCompressed(CompressedList):
+    """A CompressedList that came over HTTP. Two of its fields tell what a local one never has to.
+
+    A document that is kept though it, or its sentences, could not be judged has its whole text, no sentences, and 0
+    for its tokens, which nobody counted.
+    """
+
+    failure: Failure | None = None  # None: every document was judged, and every sentence that had to be
     request_id: str | None = None  # under which the server's log has the request
 
 
@@ -95,3 +109,9 @@ def unjudged(
 def unjudged_grade(index: int, *, identity: str | None, document: Any, is_kept: bool, point: str) -> Grade:
     """The record of a document that nobody judged."""
     return Grade(index, math.nan, math.nan, is_kept, point, False, 0, identity, document, "unsure")
+
+
+def whole_document(grade: Grade, *, text: str) -> CompressedDocument:
+    """The record of a document that is kept and was not compressed."""
+    spans = ((0, len(text)),) if text else ()
+    return CompressedDocument(grade, text, spans, (), 0, 0, 0, 0)

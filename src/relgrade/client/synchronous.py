@@ -1,15 +1,16 @@
 """The blocking client."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from relgrade.client.compressing import compress_options, read_compressed, uncompressed
 from relgrade.client.exchange import Answer, Tries
-from relgrade.client.failing import OnError, ServedList, ServerError, unjudged
+from relgrade.client.failing import OnError, ServedCompressed, ServedList, ServerError, unjudged
 from relgrade.client.settings import ClientSettings, require_top_k, reranked
 from relgrade.client.wire import Call, read_call, read_kept, read_reply
 from relgrade.records import KeepPolicy
@@ -51,19 +52,22 @@ class Client:
         self._settings = ClientSettings(url, api_key, timeout_s, retries, operating_point, on_error, model)
         self._http = httpx.Client(headers=self._settings.headers, transport=transport, follow_redirects=False)
 
-    def grade(self, query: str, documents: Iterable[Any], *, operating_point: str | None = None) -> ServedList:
+    def grade(
+        self, query: str, documents: Iterable[Any], *, operating_point: str | None = None, evidence: bool = False
+    ) -> ServedList:
         """Judge documents against one query, as `Grader.grade` does.
 
         Args:
             query: not empty.
             documents: what `Grader.grade` takes. Text, title, id and the plain entries of metadata are sent.
             operating_point: of this call; None takes the client's.
+            evidence: as for `Grader.grade`: grades of relevant and unsure documents carry their sentences.
 
         Raises:
             InvalidInput: the call is wrong, here or in the server's eyes.
             ServerError: there are no grades, and `on_error` is "raise".
         """
-        call = self._read(query, documents, operating_point=operating_point)
+        call = self._read(query, documents, operating_point=operating_point, evidence=evidence)
         return self._ask(call)[0]
 
     def filter(
@@ -73,11 +77,42 @@ class Client:
         *,
         policy: KeepPolicy = _DEFAULT_POLICY,
         operating_point: str | None = None,
+        evidence: bool = False,
     ) -> ServedList:
         """Keep what is relevant, within the limits of a policy, as `Grader.filter` does; raises as `grade`."""
-        call = self._read(query, documents, operating_point=operating_point, policy=policy)
-        graded, kept = self._ask(call)
+        call = self._read(query, documents, operating_point=operating_point, policy=policy, evidence=evidence)
+        graded, kept, _ = self._ask(call)
         return replace(graded, grades=tuple(graded.grades[i] for i in kept))
+
+    def compress(
+        self,
+        query: str,
+        documents: Iterable[Any],
+        *,
+        policy: KeepPolicy = _DEFAULT_POLICY,
+        point: str | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> ServedCompressed:
+        """Keep what is relevant, and of each document the sentences above a point, as `Grader.compress` does.
+
+        Args:
+            query: not empty.
+            documents: as for `grade`.
+            policy: which documents are kept; `max_tokens` counts what is left of them.
+            point: name of the operating point for sentences, see `Grader.compress`.
+            threshold: probability in [0, 1] that a sentence must reach, instead of a point.
+            operating_point: of this call; None takes the client's.
+
+        Raises:
+            InvalidInput, ServerError: as `grade`.
+        """
+        how = compress_options(point=point, threshold=threshold)
+        call = self._read(query, documents, operating_point=operating_point, policy=policy, compress=how)
+        graded, kept, body = self._ask(call)
+        if body is None:
+            return uncompressed(graded, kept, texts=call.texts)
+        return read_compressed(call, body, graded)
 
     def rerank(
         self, query: str, documents: Iterable[Any], *, top_k: int | None = None, operating_point: str | None = None
@@ -100,7 +135,14 @@ class Client:
         self.close()
 
     def _read(
-        self, query: str, documents: Iterable[Any], *, operating_point: str | None, policy: KeepPolicy | None = None
+        self,
+        query: str,
+        documents: Iterable[Any],
+        *,
+        operating_point: str | None,
+        policy: KeepPolicy | None = None,
+        evidence: bool = False,
+        compress: bool | Mapping[str, Any] = False,
     ) -> Call:
         point = self._settings.operating_point if operating_point is None else operating_point
         return read_call(
@@ -110,17 +152,19 @@ class Client:
             on_error=self._settings.on_error,
             policy=policy,
             model=self._settings.model,
+            evidence=evidence,
+            compress=compress,
         )
 
-    def _ask(self, call: Call) -> tuple[ServedList, list[int]]:
-        """The list, and the positions that are kept."""
+    def _ask(self, call: Call) -> tuple[ServedList, list[int], Any]:
+        """The list, the positions that are kept, and the reply itself; None where there is none."""
         try:
             body, request_id = self._exchange(call)
             graded = read_reply(call, body, request_id=request_id)
-            return graded, read_kept(body, n_documents=len(graded))
+            return graded, read_kept(body, n_documents=len(graded)), body
         except ServerError as error:
             graded = unjudged(call.query, call.originals, error=error, policy=self._settings.on_error)
-            return graded, [grade.index for grade in graded if grade.relevant]
+            return graded, [grade.index for grade in graded if grade.relevant], None
 
     def _exchange(self, call: Call) -> tuple[Any, str | None]:
         tries = Tries(retries=self._settings.retries, timeout_s=self._settings.timeout_s)

@@ -4,13 +4,14 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from relgrade.client.failing import Failure, OnError, ServedList, ServerError, unjudged_grade
+from relgrade.encoding import clean_text
 from relgrade.errors import InvalidInput
 from relgrade.grade.documents import ID_NAMES, METADATA_NAMES, TEXT_NAMES, read_query, require_iterable, to_document
-from relgrade.records import Grade, KeepPolicy, OperatingPoint, Promise
+from relgrade.records import Document, EvidenceSpan, Grade, KeepPolicy, OperatingPoint, Promise
 
 GRADE_PATH = "/v1/grade"
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"  # what is left of the caller's time
@@ -26,6 +27,7 @@ class Call:
 
     query: str
     originals: tuple[tuple[str | None, Any], ...]  # id and the caller's own object of each document
+    texts: tuple[str, ...]  # of the documents, as the caller has them
     content: bytes  # JSON
 
 
@@ -37,6 +39,8 @@ def read_call(
     on_error: OnError,
     policy: KeepPolicy | None = None,
     model: str | None = None,
+    evidence: bool = False,
+    compress: bool | Mapping[str, Any] = False,
 ) -> Call:
     """Check a call as a Grader does, and write it as JSON.
 
@@ -48,9 +52,11 @@ def read_call(
     text = read_query(query)
     originals: list[tuple[str | None, Any]] = []
     rows: list[Any] = []
+    texts: list[str] = []
     for index, value in enumerate(require_iterable(documents, "documents")):
-        identity, row = _document_row(value, index)
-        originals.append((identity, value))
+        document, row = _document_row(value, index)
+        originals.append((document.id, value))
+        texts.append(document.text)
         rows.append(row)
     body: dict[str, Any] = {"query": text, "documents": rows, "on_error": on_error}
     if operating_point is not None:
@@ -59,8 +65,11 @@ def read_call(
         body["policy"] = asdict(policy)
     if model is not None:
         body["model"] = model
-    # Escaped to ASCII, so that lone surrogates of a document travel and are cleaned by the server as by a Grader.
-    return Call(query, tuple(originals), json.dumps(body, allow_nan=False).encode("ascii"))
+    if evidence:
+        body["evidence"] = True
+    if compress:
+        body["compress"] = compress
+    return Call(query, tuple(originals), tuple(texts), json.dumps(body, allow_nan=False).encode("ascii"))
 
 
 def read_reply(call: Call, body: Any, *, request_id: str | None) -> ServedList:
@@ -76,7 +85,8 @@ def read_reply(call: Call, body: Any, *, request_id: str | None) -> ServedList:
         if [row["index"] for row in rows] != list(range(len(call.originals))):
             raise ValueError("its documents are not those that were sent")
         grades = tuple(
-            _grade(row, point=point, original=original) for row, original in zip(rows, call.originals, strict=True)
+            _grade(row, point=point, original=original, text=text)
+            for row, original, text in zip(rows, call.originals, call.texts, strict=True)
         )
         return ServedList(
             call.query, grades, point, body["bundle_hash"], body.get("any_relevant_probability"), failure, request_id
@@ -99,19 +109,21 @@ def read_kept(body: Mapping[str, Any], *, n_documents: int) -> list[int]:
     return sorted(kept or [])
 
 
-def _document_row(value: Any, index: int) -> tuple[str | None, Any]:
+def _document_row(value: Any, index: int) -> tuple[Document, Any]:
     document = to_document(value, place=f"document {index}")
+    # Cleaned here as a Grader would: JSON makes one character of two lone halves, and offsets would be others.
+    text = clean_text(document.text)
     metadata = {**_scalars(value, leave_out=_NOT_METADATA), **_scalars(document.metadata)}
     if document.id is None and document.title is None and not metadata:
-        return None, document.text
-    row: dict[str, Any] = {"text": document.text}
+        return document, text
+    row: dict[str, Any] = {"text": text}
     if document.id is not None:
         row["id"] = document.id
     if document.title is not None:
-        row["title"] = document.title
+        row["title"] = clean_text(document.title)
     if metadata:
         row["metadata"] = metadata
-    return document.id, row
+    return document, row
 
 
 def _scalars(value: Any, *, leave_out: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -129,7 +141,7 @@ def _is_json(value: str | int | float) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _grade(row: Mapping[str, Any], *, point: OperatingPoint, original: tuple[str | None, Any]) -> Grade:
+def _grade(row: Mapping[str, Any], *, point: OperatingPoint, original: tuple[str | None, Any], text: str) -> Grade:
     identity, document = original
     index = row["index"]
     if row.get("error") is not None or row["logit"] is None:
@@ -147,7 +159,23 @@ def _grade(row: Mapping[str, Any], *, point: OperatingPoint, original: tuple[str
         document,
         row["verdict"],
         row.get("collection"),
+        None if row.get("evidence") is None else read_spans(row["evidence"], text),
     )
+
+
+def read_spans(rows: Any, text: str) -> tuple[EvidenceSpan, ...]:
+    """Sentences of a caller's text.
+
+    Raises:
+        KeyError, TypeError, ValueError: the rows are not those of a relgrade server.
+    """
+    found = []
+    for row in rows:
+        start, end = row["start"], row["end"]
+        if type(start) is not int or type(end) is not int or not 0 <= start <= end <= len(text):
+            raise ValueError("a sentence lies outside of its document")
+        found.append(EvidenceSpan(start, end, text[start:end], float(row["probability"]), float(row["logit"])))
+    return tuple(found)
 
 
 def _point(data: Mapping[str, Any]) -> OperatingPoint:
@@ -160,5 +188,9 @@ def _failure(data: Mapping[str, Any] | None) -> Failure | None:
     if data is None:
         return None
     failure = Failure(data["policy"], data["reason"], data["message"], tuple(data["documents"]))
-    _logger.warning("no grades for %d documents, %s: %s", len(failure.documents), failure.policy, failure.message)
+    failure = replace(failure, without_evidence=tuple(data.get("without_evidence") or ()))
+    if failure.documents:
+        _logger.warning("no grades for %d documents, %s: %s", len(failure.documents), failure.policy, failure.message)
+    else:
+        _logger.warning("no evidence for %d documents: %s", len(failure.without_evidence), failure.message)
     return failure

@@ -171,14 +171,14 @@ def compress_judged(
     chosen = [_choose(each, bar.threshold) for each in judged]
     texts = [render_document(Document(each.text, each.title)) for each in judged]
     shorter = [
-        render_document(Document(_join(each.text, spans), each.title))
+        render_document(Document(join_spans(each.text, spans), each.title))
         for each, (spans, _) in zip(judged, chosen, strict=True)
     ]
     counts = runtime.count_tokens([*texts, *shorter])
     compressed = [
         CompressedDocument(
             grade=grade,
-            text=_join(each.text, spans),
+            text=join_spans(each.text, spans),
             spans=spans,
             sentences=sentences,
             n_sentences=len(each.sentences) + each.n_unread,
@@ -221,7 +221,8 @@ def _choose(
     return tuple(spans), tuple(sentences[i] for i in kept)
 
 
-def _join(text: str, spans: Sequence[tuple[int, int]]) -> str:
+def join_spans(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The pieces of a text, joined by a space, or by a line break where one lay between them."""
     parts = []
     for number, (start, end) in enumerate(spans):
         if number:

@@ -49,9 +49,7 @@ def split_text(item: PairText) -> SplitText:
     heading = _heading(document)
     spans = _spans(document.text, heading[1] if heading else 0)
     read = tuple(spans[:MAX_SENTENCES])
-    units = tuple(
-        replace(item, text=_render(document, heading, start, end), is_blank=False) for start, end in read
-    )
+    units = tuple(replace(item, text=_render(document, heading, start, end), is_blank=False) for start, end in read)
     return SplitText(document, heading, read, len(spans) - len(read), units)
 
 
