@@ -31,7 +31,9 @@ def paper() -> None:
 
 
 @paper.command(help=_RUN_HELP)
-@click.option("--config", required=True, type=click.Path(), help="The table, a TOML file, such as recipes/*-paper.toml.")
+@click.option(
+    "--config", required=True, type=click.Path(), help="The table, a TOML file, such as recipes/*-paper.toml."
+)
 @click.option("-o", "--output", type=click.Path(), help="Folder of the runs; default: runs/NAME of the table.")
 @click.option("--results", type=click.Path(), help="Folder of the rows' JSON; default: OUTPUT/results.")
 @click.option(

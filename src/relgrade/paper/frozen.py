@@ -240,4 +240,6 @@ def _query_index(query_ids: Sequence[str]) -> Tensor:
 
 
 def _text_key(pair: Pair) -> str:
-    return hashlib.sha256(f"{len(pair.query)}\0{pair.query}\0{pair.document}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(
+        f"{len(pair.query)}\0{pair.query}\0{pair.document}".encode("utf-8", "surrogatepass")
+    ).hexdigest()

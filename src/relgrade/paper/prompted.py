@@ -2,16 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from relgrade.paper.readings import Reply
 from relgrade.paper.samples import Samples
-from relgrade.paper.scoring import Key, score_in_pieces
+from relgrade.paper.scoring import Key, reading_precision, score_in_pieces
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.records import Pair
 from relgrade.student.generative import ANSWERS, GenerativeStudent
@@ -64,7 +61,7 @@ def ask_in_words(
     """The reply to each pair as JSON (`logit`, `mass`, `text`), written to `path` as they come."""
 
     def ask(piece: Sequence[Pair]) -> list[dict[str, Any]]:
-        with half_precision(settings, student):
+        with reading_precision(settings):
             said = [student.reply(pair) for pair in piece]
         return [{"logit": each.logit, "mass": each.mass, "text": each.text} for each in said]
 
@@ -76,12 +73,6 @@ def read_reply(row: Mapping[str, Any]) -> Reply:
     found = {word for word in ANSWERS if word in _words(row["text"])}
     verdict = found == {ANSWERS[0]} if len(found) == 1 else None
     return Reply(verdict, row["text"], row["logit"])
-
-
-def half_precision(settings: PaperSettings, student: GenerativeStudent | Any) -> AbstractContextManager[Any]:
-    """Compute in bfloat16 inside, where the table trains in it and says so; the weights stay float32."""
-    device = next(student.parameters()).device.type
-    return torch.autocast(device, torch.bfloat16, enabled=settings.training.bf16 == "on")
 
 
 def _words(text: str) -> set[str]:

@@ -63,9 +63,10 @@ def run_row(
 def _trained(
     row: RowSettings, settings: PaperSettings, samples: Samples, *, place: Place, on_piece: OnPiece
 ) -> dict[str, Any]:
-    made: Outcome = train_and_score(
-        row, settings, samples, folder=place.folder, shared=place.shared, on_piece=on_piece
-    )
+    made: Outcome = train_and_score(row, settings, samples, folder=place.folder, shared=place.shared, on_piece=on_piece)
+    readings = trained_readings(samples, made.logits, settings, prior_shift=made.prior_shift)
+    if made.replies is not None:
+        readings += replied_readings(samples, made.replies, settings, has_probabilities=False)
     return {
         "data": {"n_train": made.n_train, "n_train_relevant": made.n_train_relevant},
         "cost": {
@@ -76,7 +77,7 @@ def _trained(
             **made.details,
         },
         "prior_shift": made.prior_shift,
-        "readings": trained_readings(samples, made.logits, settings, prior_shift=made.prior_shift),
+        "readings": readings,
     }
 
 

@@ -123,7 +123,9 @@ def _each_once(lists: Sequence[Sequence[Pair]]) -> list[Pair]:
     for pair in (pair for pairs in lists for pair in pairs):
         first = found.setdefault(pair_key(pair), pair)
         if (first.query, first.document) != (pair.query, pair.document):
-            raise InvalidData(f"two pairs with the ids {pair_key(pair)} have different texts; give them ids of their own")
+            raise InvalidData(
+                f"two pairs with the ids {pair_key(pair)} have different texts; give them ids of their own"
+            )
     return list(found.values())
 
 
@@ -137,15 +139,15 @@ def _labelled(path: str, split: str | None) -> list[Pair]:
 
 def _some_queries(pairs: list[Pair], n_queries: int | None, *, seed: int) -> list[Pair]:
     """Whole queries, in an order drawn by their text, so that two test sets with the same queries keep the same."""
-    keys = sorted({query_key(pair.query) for pair in pairs}, key=lambda key: (draw(key, seed=seed, purpose="test"), key))
+    keys = sorted(
+        {query_key(pair.query) for pair in pairs}, key=lambda key: (draw(key, seed=seed, purpose="test"), key)
+    )
     kept = set(keys[:n_queries])
     return [pair for pair in pairs if query_key(pair.query) in kept]
 
 
 def _relabelled(pairs: Sequence[Pair], path: str) -> list[Pair]:
-    labels: dict[Any, float] = {
-        pair_key(pair): pair.label for pair in read_pairs(path) if pair.label is not None
-    }
+    labels: dict[Any, float] = {pair_key(pair): pair.label for pair in read_pairs(path) if pair.label is not None}
     missing = [pair for pair in pairs if pair_key(pair) not in labels]
     if missing:
         raise InvalidData(

@@ -1,11 +1,15 @@
 """Scores pairs in pieces, each written down when it is done, so that a killed row does not score a pair twice."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from relgrade.formats.journal import JsonlJournal
 from relgrade.formats.lines import Row, read_json_rows
+from relgrade.paper.settings import PaperSettings
 from relgrade.records import Pair
 
 Key = tuple[str, str]
@@ -34,7 +38,9 @@ def score_in_pieces(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with JsonlJournal(path, key=_name) as journal:
-        waiting = [pair for pair in pairs if _name({"query_id": pair.query_id, "doc_id": pair.doc_id}) not in journal.done]
+        waiting = [
+            pair for pair in pairs if _name({"query_id": pair.query_id, "doc_id": pair.doc_id}) not in journal.done
+        ]
         for start in range(0, len(waiting), piece):
             chosen = waiting[start : start + piece]
             said = score(chosen)
@@ -49,6 +55,12 @@ def score_in_pieces(
     wanted = {(pair.query_id, pair.doc_id) for pair in pairs}
     rows = (dict(row.values) for row in read_json_rows(path) if isinstance(row, Row))
     return {key: row for row in rows if (key := (row["query_id"], row["doc_id"])) in wanted}
+
+
+def reading_precision(settings: PaperSettings) -> AbstractContextManager[Any]:
+    """Inside, models compute in bfloat16 where the table says so; their weights stay float32."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=settings.reads_in_bf16)
 
 
 def _name(row: Mapping[str, Any]) -> str:

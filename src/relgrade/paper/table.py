@@ -180,7 +180,15 @@ def _line(row: Mapping[str, Any], reading: Mapping[str, Any]) -> list[str]:
     seconds = cost["seconds_training"] + cost["seconds_scoring"]
     memory = "" if cost["peak_memory_mb"] is None else f"{cost['peak_memory_mb']:,.0f}"
     numbers = [_cell(reading.get(name)) for name in COLUMNS]
-    return [row["table"], row["row"]["name"], rule, *numbers, f"{cost['n_parameters_trained']:,}", f"{seconds:,.0f}", memory]
+    return [
+        row["table"],
+        row["row"]["name"],
+        rule,
+        *numbers,
+        f"{cost['n_parameters_trained']:,}",
+        f"{seconds:,.0f}",
+        memory,
+    ]
 
 
 def _cell(measure: Mapping[str, Any] | None) -> str:

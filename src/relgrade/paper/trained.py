@@ -4,7 +4,7 @@ What a row needs on disk stands in its folder: the training run with its checkpo
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 from relgrade.errors import InvalidSettings
 from relgrade.paper import frozen
 from relgrade.paper.memory import available_memory, estimate_memory, require_memory
+from relgrade.paper.prompted import ask_in_words, read_reply
+from relgrade.paper.readings import Reply
 from relgrade.paper.samples import Samples, TrainingDraw, draw_training, pair_key
-from relgrade.paper.scoring import Key, score_in_pieces
+from relgrade.paper.scoring import Key, reading_precision, score_in_pieces
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.probability import log_odds
-from relgrade.records import Pair
 from relgrade.settings import TrainingSettings
 from relgrade.student.cross_encoder import CrossEncoderStudent
-from relgrade.student.lora import add_adapters
+from relgrade.student.generative import GenerativeStudent
+from relgrade.student.lora import LoraStudent, add_adapters
 from relgrade.student.losses import build_loss
 from relgrade.student.student import Student
 from relgrade.student.training import fit
@@ -47,16 +49,27 @@ class Outcome:
     seconds_training: float
     seconds_scoring: float
     details: Mapping[str, Any]  # JSON
+    replies: Mapping[Key, Reply] | None = None  # of a model that answers in words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a row needs to know to train."""
+
+    row: RowSettings
+    settings: PaperSettings
+    samples: Samples
+    drawn: TrainingDraw
+    training: TrainingSettings  # with what the row changes
+    positive_weight: float  # of the loss
+    seed: int
+    folder: Path  # of the row
+    shared: Path  # of what rows share: features of frozen backbones
+    on_piece: OnPiece
 
 
 def train_and_score(
-    row: RowSettings,
-    settings: PaperSettings,
-    samples: Samples,
-    *,
-    folder: Path,
-    shared: Path,
-    on_piece: OnPiece,
+    row: RowSettings, settings: PaperSettings, samples: Samples, *, folder: Path, shared: Path, on_piece: OnPiece
 ) -> Outcome:
     """Do a row that trains.
 
@@ -74,11 +87,19 @@ def train_and_score(
     seed = settings.seed if row.seed is None else row.seed
     drawn = draw_training(samples, row, n_pairs=row.pairs or settings.pairs, seed=seed)
     weight = (len(drawn.pairs) - drawn.n_relevant) / drawn.n_relevant if row.loss == "class-weighted" else 1.0
-    shift = drawn.prior_shift + log_odds(weight / (1.0 + weight))
-    training = row_training(row, settings.training)
-    work = _frozen_row if row.method == "B" else _whole_row
-    made = work(row, settings, samples, drawn, training, weight, seed, folder, shared, on_piece)
-    return Outcome(prior_shift=shift, n_train=len(drawn.pairs), n_train_relevant=drawn.n_relevant, **made)
+    job = Job(
+        row=row,
+        settings=settings,
+        samples=samples,
+        drawn=drawn,
+        training=row_training(row, settings.training),
+        positive_weight=weight,
+        seed=seed,
+        folder=folder,
+        shared=shared,
+        on_piece=on_piece,
+    )
+    return _frozen_row(job) if row.method == "B" else _whole_row(job)
 
 
 def row_training(row: RowSettings, training: TrainingSettings) -> TrainingSettings:
@@ -88,101 +109,103 @@ def row_training(row: RowSettings, training: TrainingSettings) -> TrainingSettin
     return replace(training, loss=LOSSES[row.loss], **given)
 
 
-def _whole_row(
-    row: RowSettings,
-    settings: PaperSettings,
-    samples: Samples,
-    drawn: TrainingDraw,
-    training: TrainingSettings,
-    weight: float,
-    seed: int,
-    folder: Path,
-    shared: Path,
-    on_piece: OnPiece,
-) -> dict[str, Any]:
-    student = _student(row, settings, seed=seed)
-    require_memory(estimate := estimate_memory(student, training), available_mb=available_memory())
-    report = fit(student, drawn.pairs, [], training, output=folder / "fit", seed=seed, positive_weight=weight)
+def _outcome(job: Job, **made: Any) -> Outcome:
+    drawn, weight = job.drawn, job.positive_weight
+    shift = drawn.prior_shift + log_odds(weight / (1.0 + weight))  # a weight is as good as so many more pairs
+    return Outcome(prior_shift=shift, n_train=len(drawn.pairs), n_train_relevant=drawn.n_relevant, **made)
+
+
+def _whole_row(job: Job) -> Outcome:
+    student = _student(job)
+    estimate = estimate_memory(student, job.training)
+    require_memory(estimate, available_mb=available_memory())
+    report = fit(
+        student,
+        job.drawn.pairs,
+        [],
+        job.training,
+        output=job.folder / "fit",
+        seed=job.seed,
+        positive_weight=job.positive_weight,
+    )
     n_parameters = sum(parameter.numel() for parameter in student.parameters())
     started_s = time.monotonic()
-    logits = _score(student, samples.judged(), folder / "scores.jsonl", settings.training, on_piece)
-    return {
-        "logits": logits,
-        "n_parameters": n_parameters,
-        "n_parameters_trained": report.n_parameters_trained,
-        "seconds_training": report.seconds,
-        "seconds_scoring": time.monotonic() - started_s,
-        "details": {"steps": report.steps, "estimated_memory_mb": round(estimate.total_mb)},
-    }
+    replies = None
+    if isinstance(student, GenerativeStudent):
+        judged, path = job.samples.judged(), job.folder / "replies.jsonl"
+        said = ask_in_words(student, judged, path, job.settings, job.on_piece)
+        replies = {key: read_reply(each) for key, each in said.items()}
+        logits = {key: float(each["logit"]) for key, each in said.items()}
+    else:
+        logits = _score(student, job)
+    seconds = time.monotonic() - started_s
+    _keep(student, job.folder / "student")
+    return _outcome(
+        job,
+        logits=logits,
+        replies=replies,
+        n_parameters=n_parameters,
+        n_parameters_trained=report.n_parameters_trained,
+        seconds_training=report.seconds,
+        seconds_scoring=seconds,
+        details={"steps": report.steps, "estimated_memory_mb": round(estimate.total_mb)},
+    )
 
 
-def _student(row: RowSettings, settings: PaperSettings, *, seed: int) -> Student:
-    wanted = replace(settings.student, train_encoder=True)
+def _student(job: Job) -> Student:
+    row, wanted = job.row, replace(job.settings.student, train_encoder=True)
     if row.method == "A":
-        from relgrade.student.generative import GenerativeStudent
-
-        return GenerativeStudent.build(wanted, seed=seed)
-    student = CrossEncoderStudent.build(wanted, seed=seed)
+        return GenerativeStudent.build(wanted, seed=job.seed)
+    student = CrossEncoderStudent.build(wanted, seed=job.seed)
     if row.method == "lora":
-        return add_adapters(student, rank=row.rank, alpha=2.0 * row.rank if row.alpha is None else row.alpha, seed=seed)
+        alpha = 2.0 * row.rank if row.alpha is None else row.alpha
+        return add_adapters(student, rank=row.rank, alpha=alpha, seed=job.seed)
     return student
 
 
-def _frozen_row(
-    row: RowSettings,
-    settings: PaperSettings,
-    samples: Samples,
-    drawn: TrainingDraw,
-    training: TrainingSettings,
-    weight: float,
-    seed: int,
-    folder: Path,
-    shared: Path,
-    on_piece: OnPiece,
-) -> dict[str, Any]:
-    wanted = replace(settings.student, train_encoder=False)
+def _keep(student: Student, folder: Path) -> None:
+    """Save what was trained, adapters merged, so that it can be exported without training it again."""
+    (student.merged() if isinstance(student, LoraStudent) else student).to("cpu").save(folder)
+
+
+def _frozen_row(job: Job) -> Outcome:
+    wanted = replace(job.settings.student, train_encoder=False)
     built: list[CrossEncoderStudent] = []
 
     def student() -> CrossEncoderStudent:
         if not built:
-            built.append(CrossEncoderStudent.build(wanted, seed=settings.seed))
+            built.append(CrossEncoderStudent.build(wanted, seed=job.settings.seed))
         return built[0]
 
     started_s = time.monotonic()
-    store = frozen.FeatureStore(frozen.store_folder(shared / "features", wanted))
-    judged = samples.judged()
-    features = store.read(
-        [*drawn.pairs, *judged], student, on_piece=lambda done, total: on_piece("features", done, total)
-    )[row.pooling]
+    store = frozen.FeatureStore(frozen.store_folder(job.shared / "features", wanted))
+    pairs, judged = job.drawn.pairs, job.samples.judged()
+    with reading_precision(job.settings):
+        found = store.read([*pairs, *judged], student, on_piece=lambda done, n: job.on_piece("features", done, n))
+    features = found[job.row.pooling]
     seconds_features = time.monotonic() - started_s
     started_s = time.monotonic()
-    own, others = features[: len(drawn.pairs)], features[len(drawn.pairs) :]
-    head = _fitted_head(row, own, drawn.pairs, training, weight, seed)
+    head = _fitted_head(job, features[: len(pairs)])
+    logits = head.logits(features[len(pairs) :])
+    seconds_training = time.monotonic() - started_s
     model = student()
-    if row.pooling == "model":
+    if job.row.pooling == "model":
         frozen.put_head(model, head)
-        model.save(folder / "student")
-    layer = frozen.head_layer(model)
-    logits = head.logits(others)
-    return {
-        "logits": dict(zip(map(pair_key, judged), logits.tolist(), strict=True)),
-        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "n_parameters_trained": sum(parameter.numel() for parameter in layer.parameters()),
-        "seconds_training": time.monotonic() - started_s,
-        "seconds_scoring": seconds_features,
-        "details": {"pooling": row.pooling, "fit": "to the end" if row.learning_rate is None else "AdamW"},
-    }
+        model.save(job.folder / "student")
+    return _outcome(
+        job,
+        logits=dict(zip(map(pair_key, judged), logits.tolist(), strict=True)),
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        n_parameters_trained=sum(parameter.numel() for parameter in frozen.head_layer(model).parameters()),
+        seconds_training=seconds_training,
+        seconds_scoring=seconds_features,  # of the first row that reads them; later ones find them
+        details={"pooling": job.row.pooling, "fit": "to the end" if job.row.learning_rate is None else "AdamW"},
+    )
 
 
-def _fitted_head(
-    row: RowSettings,
-    features: frozen.Matrix,
-    pairs: Sequence[Pair],
-    training: TrainingSettings,
-    weight: float,
-    seed: int,
-) -> frozen.FrozenHead:
-    loss = build_loss(training, positive_weight=weight)
+def _fitted_head(job: Job, features: frozen.Matrix) -> frozen.FrozenHead:
+    row, pairs, training = job.row, job.drawn.pairs, job.training
+    loss = build_loss(training, positive_weight=job.positive_weight)
     labels = [float(pair.label or 0.0) for pair in pairs]
     query_ids = [pair.query_id for pair in pairs]
     if row.learning_rate is None:
@@ -198,20 +221,19 @@ def _fitted_head(
         epochs=training.epochs,
         batch_pairs=training.batch_pairs * training.accumulation,
         floor=training.floor,
-        seed=seed,
+        seed=job.seed,
     )
 
 
-def _score(
-    student: Student, pairs: Sequence[Pair], path: Path, training: TrainingSettings, on_piece: OnPiece
-) -> dict[Key, float]:
+def _score(student: Student, job: Job) -> dict[Key, float]:
+    pairs, training = job.samples.judged(), job.training
     lengths = student.count_tokens(pairs)
     ordered = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: -lengths[i])]
     batch_pairs = max(1, min(training.batch_pairs, training.batch_tokens // max(lengths)))
     rows = score_in_pieces(
         ordered,
-        path,
+        job.folder / "scores.jsonl",
         lambda piece: [{"logit": logit} for logit in student.score(piece, batch_pairs=batch_pairs)],
-        on_piece=lambda done, total: on_piece("score", done, total),
+        on_piece=lambda done, total: job.on_piece("score", done, total),
     )
     return {key: float(row["logit"]) for key, row in rows.items()}

@@ -49,7 +49,9 @@ class GenerativeStudent(CrossEncoderStudent):
             InvalidSettings: another template than `pass-fail`, or two words that begin with the same token.
         """
         if settings.template != "pass-fail":
-            raise InvalidSettings(f"a model that answers in words needs template 'pass-fail', got {settings.template!r}")
+            raise InvalidSettings(
+                f"a model that answers in words needs template 'pass-fail', got {settings.template!r}"
+            )
         pretrained = load_pretrained(settings, seed=seed, is_generator=True)
         template = build_template(pretrained.tokenizer, settings, has_type_ids=False)
         student = cls(
