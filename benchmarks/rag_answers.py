@@ -1,7 +1,8 @@
-"""Whether compression keeps the sentence that answers, where one can tell without the answer.
+"""What the answer is, or where it stands, for the few questions of which that can be told without being given it.
 
 The collections hold no answers. But where a question asks for a date or a number, and just one sentence of its gold
-paragraph has any, the answer stands in that sentence. A proxy for one kind of question; the misses are exact.
+paragraph has any, the answer stands in that sentence; and where it asks when, and the paragraph names one year that the
+question does not, that year is taken for the answer. Proxies for one kind of question, and not always right.
 """
 
 import re
@@ -16,7 +17,7 @@ from relgrade.records import KeepPolicy
 
 FILES = ("nq_oracle", "squad2_dev", "squadshifts_new_wiki")
 MIN_SENTENCES = 3
-_ASKS_WHEN = re.compile(r"\b(?:what|which) year\b|\bwhen (?:did|was|were|is|does|do)\b", re.IGNORECASE)
+ASKS_WHEN = re.compile(r"\b(?:what|which) year\b|\bwhen (?:did|was|were|is|does|do)\b", re.IGNORECASE)
 _ASKS_NUMBER = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
 _TIME = re.compile(
     r"\d|\b(?:january|february|march|april|may|june|july|august|september|october|november|december|century|decade|"
@@ -28,6 +29,18 @@ _NUMBER = re.compile(
     r"thousand|million|billion|twice|once|dozen|half|both|several|many|single|couple|quarter)s?\b",
     re.IGNORECASE,
 )
+
+
+YEAR = re.compile(r"\b(?:1\d{3}|20\d\d)\b")
+
+
+def year_of(query: str, document: str) -> str | None:
+    """The one year of a gold paragraph that the question does not name; None for other questions and paragraphs."""
+    if not ASKS_WHEN.search(query):
+        return None
+    body = document[document.find("\n") + 1 :] if document.startswith("title: ") else document
+    years = {*YEAR.findall(body)} - {*YEAR.findall(query)}
+    return years.pop() if len(years) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ class Case:
 
 def find_case(query: str, document: str) -> Case | None:
     """The case of a question and its gold paragraph; None where the sentence cannot be told."""
-    pattern = _TIME if _ASKS_WHEN.search(query) else _NUMBER if _ASKS_NUMBER.search(query) else None
+    pattern = _TIME if ASKS_WHEN.search(query) else _NUMBER if _ASKS_NUMBER.search(query) else None
     first = document.find("\n") + 1 if document.startswith("title: ") else 0
     spans = [(first + start, first + end) for start, end in split_sentences(document[first:])]
     if pattern is None or len(spans) < MIN_SENTENCES:

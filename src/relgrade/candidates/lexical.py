@@ -39,19 +39,25 @@ class LexicalIndex:
         ]
         if not self._words:
             raise InvalidInput(f"no word to index in the {len(documents)} documents of the corpus")
+        self._n_rows = len(documents)
         self._index = bm25s.BM25()
         self._index.index((documents, dict(self._words)), show_progress=False)
 
     def search(self, query: str, n_wanted: int) -> Ranking:
         """The best rows for a query; only rows that share a word with it, so perhaps none."""
-        (words,) = _words_of([query])
-        known = [self._words[word] for word in words if word in self._words]
-        if not known:
-            return Ranking(np.empty(0, np.int64), np.empty(0, np.float64))
-        scores: NDArray[np.float32] = self._index.get_scores_from_ids(known)
+        scores = self.score(query)
         rows = best_rows(scores, n_wanted)
         rows = rows[scores[rows] > 0]
         return Ranking(rows, scores[rows].astype(np.float64))
+
+    def score(self, query: str) -> NDArray[np.float32]:
+        """The score of every row, shape (n_rows,); 0 where it shares no word with the query."""
+        (words,) = _words_of([query])
+        known = [self._words[word] for word in words if word in self._words]
+        if not known:
+            return np.zeros(self._n_rows, np.float32)
+        scores: NDArray[np.float32] = self._index.get_scores_from_ids(known)
+        return scores
 
 
 def _words_of(texts: Iterable[str]) -> Iterator[list[str]]:

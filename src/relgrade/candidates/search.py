@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from relgrade.candidates.ranking import Ranking, fuse
 from relgrade.candidates.settings import CandidateSettings
 from relgrade.candidates.vectors import VectorCache
 from relgrade.errors import InvalidData, InvalidInput, OutputError
+
+if TYPE_CHECKING:
+    from relgrade.candidates.lexical import LexicalIndex
 
 
 class VectorSource(Protocol):
@@ -168,11 +171,12 @@ class Searcher:
     def __init__(self, store: PassageStore, settings: CandidateSettings, *, vectors: VectorSource | None) -> None:
         self._settings = settings
         self._vectors = vectors
-        self._lexical = self._dense = None
+        self._dense = None
+        self.lexical: LexicalIndex | None = None  # None: words are not searched
         if settings.is_lexical:
             from relgrade.candidates.lexical import LexicalIndex  # asks for bm25s
 
-            self._lexical = LexicalIndex(store.texts())
+            self.lexical = LexicalIndex(store.texts())
         if settings.is_dense and vectors is not None:
             n_rows = len(store)
             self._dense = (
@@ -185,8 +189,8 @@ class Searcher:
         """Rank the corpus for each query, down to `settings.depth`."""
         depth = self._settings.depth
         lexical = dense = None
-        if self._lexical is not None:
-            lexical = [self._lexical.search(query.text, depth) for query in queries]
+        if self.lexical is not None:
+            lexical = [self.lexical.search(query.text, depth) for query in queries]
         if self._dense is not None and self._vectors is not None:
             dense = self._dense.search(self._vectors.queries(queries), depth)
         if lexical is None or dense is None:
