@@ -26,6 +26,7 @@ TEXTS = [
     "fig",
     "where is the black horse of the lake one two three four green plum",
     "a sheep, a goat, a duck and a hen of the wood " * 3,
+    "one two three four five what was the black horse of the lake it was a green plum of the wood",  # an echo
 ]
 QUERIES = ["where is the cat", "red", "what was the black horse of the lake"]
 

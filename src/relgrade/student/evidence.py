@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from relgrade.student.echo import echoed, windows_without
+
 SPAN = 48  # tokens of a passage within a document: about two sentences
 STRIDE = 16  # tokens from one span's start to the next
 BM25_K1, BM25_B, MEAN_LENGTH = 1.2, 0.75, 150.0  # mean length is fixed: a grade must not depend on other documents
@@ -42,16 +44,19 @@ class Evidence(nn.Module):
     Args:
         idf: inverse document frequency of each token id, >= 0, shape (n_vocabulary,).
         is_number: 1 where the token is made of digits, shape (n_vocabulary,).
+        asking: `echo.asking_tokens`, shape (n_vocabulary,); None for a vocabulary without questions.
     """
 
     n_measures = len(NAMES)
     idf: Tensor
     is_number: Tensor
+    asking: Tensor
 
-    def __init__(self, idf: Tensor, is_number: Tensor) -> None:
+    def __init__(self, idf: Tensor, is_number: Tensor, asking: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("idf", idf.float())
         self.register_buffer("is_number", is_number.float())
+        self.register_buffer("asking", torch.zeros_like(idf) if asking is None else asking.float())
 
     def forward(
         self,
@@ -66,6 +71,8 @@ class Evidence(nn.Module):
         window_mask: Tensor,
     ) -> Tensor:
         """Measures of a batch. Masks are float, 1 for what is there; special tokens are left out of ids and states.
+
+        Tokens that only repeat the question (`echo.echoed`) are treated as absent.
 
         Args:
             query_ids: shape (n_pairs, n_query).
@@ -84,12 +91,16 @@ class Evidence(nn.Module):
         idf = self.idf[query_ids] * query_mask  # (n_pairs, n_query)
         weight = idf / idf.sum(1, keepdim=True).clamp_min(1e-6)
         share = query_mask / query_mask.sum(1, keepdim=True).clamp_min(1.0)
+        same = (query_ids[:, :, None] == document_ids[:, None, :]).float()
+        same = same * query_mask[:, :, None] * document_mask[:, None]  # (n_pairs, n_query, n_document)
+        echo = echoed(same, query_mask, self.asking[query_ids])
+        document_mask, same = document_mask * (1 - echo), same * (1 - echo[:, None])
+        document_states = document_states * document_mask[:, :, None]
+        window_vectors = windows_without(echo, window_vectors, window_mask, states=document_states, mask=document_mask)
         query = functional.normalize(query_states, dim=-1)
         document = functional.normalize(document_states, dim=-1)
         semantic, best, of_document = self._semantic(query, document, weight, share, query_mask, document_mask)
         cosines = _cosines(query_vector, window_vectors, window_mask, document_states, document_mask)
-        same = (query_ids[:, :, None] == document_ids[:, None, :]).float()
-        same = same * query_mask[:, :, None] * document_mask[:, None]  # (n_pairs, n_query, n_document)
         lexical = self._lexical(same, query_ids, query_mask, document_mask, idf, weight, best)
         partial = self._partial(same, document_ids, document_mask, idf, best, of_document)
         vectors = functional.normalize(window_vectors, dim=-1) * window_mask[:, :, None]

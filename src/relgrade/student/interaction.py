@@ -21,6 +21,7 @@ from relgrade.encoding import EncodedText, TextEncoder, TextTemplate, clean_text
 from relgrade.errors import InvalidInput
 from relgrade.records import Pair
 from relgrade.settings import StudentSettings
+from relgrade.student.echo import asking_tokens
 from relgrade.student.evidence import DIRECTIONS, Evidence
 from relgrade.student.evidence_cache import EvidenceCache
 from relgrade.student.evidence_head import EvidenceHead
@@ -61,7 +62,8 @@ class InteractionStudent(Student):
         is_number = torch.zeros(n_vocabulary)
         for token, index in vocabulary.items():
             is_number[index] = float(token.removeprefix("##").isdigit())
-        self.evidence = Evidence(torch.zeros(n_vocabulary), is_number)
+        asking = asking_tokens(vocabulary, n_vocabulary)
+        self.evidence = Evidence(torch.zeros(n_vocabulary), is_number, asking)
         self.head = EvidenceHead(DIRECTIONS, settings.hidden, dropout=settings.dropout, seed=seed, kind=settings.head)
         self._texts = TextEncoder(tokenizer, template)
         self._sources: dict[str | None, int] = {}
@@ -223,9 +225,10 @@ class InteractionStudent(Student):
         return measures.float().cpu()
 
     def _fingerprint(self) -> str:
-        """Changes when the measures would: encoder weights, idf, template."""
+        """Changes when the measures would: encoder weights, tables, template."""
         sums = [float(weight.double().sum()) for weight in self.encoder.parameters()]
-        return repr((sums, float(self.evidence.idf.double().sum()), self.template.to_json(), Evidence.n_measures))
+        tables = [float(table.double().sum()) for table in (self.evidence.idf, self.evidence.asking)]
+        return repr((sums, tables, self.template.to_json(), Evidence.n_measures))
 
 
 def _idf(documents: Sequence[EncodedText], n_vocabulary: int, template: TextTemplate) -> NDArray[np.float32]:
