@@ -13,7 +13,20 @@ from haystack.dataclasses import ByteStream
 from haystack.utils import Secret
 
 from haystack_integrations.components.rankers.relgrade import RelgradeRanker
-from integration_case import BEST_FIRST, BUNDLE_HASH, QUERY, RELEVANT, TEXTS, AsyncWordGrader, WordGrader, fake_client
+from integration_case import (
+    BEST_FIRST,
+    BUNDLE_HASH,
+    KEPT_SPANS,
+    KEPT_TEXTS,
+    PAGES,
+    QUERY,
+    RELEVANT,
+    TEXTS,
+    AsyncWordGrader,
+    WordGrader,
+    check_evidence,
+    fake_client,
+)
 from relgrade.errors import GradingError, InvalidInput
 from relgrade.records import KeepPolicy
 
@@ -103,6 +116,36 @@ def test_a_failing_grader_fills_the_output_error(on_error, n_kept, caplog):
 def test_a_failing_grader_raises_by_default():
     with pytest.raises(GradingError):
         RelgradeRanker(WordGrader(fails=True)).run(query=QUERY, documents=make_documents())
+
+
+@pytest.mark.parametrize("compress", [False, True, 0.4])
+def test_evidence_and_compression_are_in_the_copies_alone(compress):
+    documents = [Document(id=f"d{i}", content=text, meta={"n": i}) for i, text in enumerate(PAGES)]
+    before = copy.deepcopy(documents)
+    ranker = RelgradeRanker(WordGrader(), evidence=True, compress=compress, order="input")
+    found = ranker.run(query=QUERY, documents=documents)
+    assert documents == before
+    assert identities(found["documents"]) == ["d0", "d2"], "the id is not made again from what is left"
+    for document in found["documents"]:
+        i = document.meta["n"]
+        assert check_evidence(document.meta["relgrade_evidence"], PAGES[i])
+        assert document.content == (KEPT_TEXTS[i] if compress is not False else PAGES[i])
+        assert document.meta.get("relgrade_spans") == (KEPT_SPANS[i] if compress is not False else None)
+    (rejected,) = found["rejected"]
+    assert (rejected.content, rejected.meta["relgrade_evidence"]) == (PAGES[1], [])
+    assert rejected.score < 0.5
+    assert asyncio.run(ranker.run_async(query=QUERY, documents=documents)) == found
+    with pytest.raises(InvalidInput, match="compress: a flag"):
+        RelgradeRanker(WordGrader(), compress=7)
+
+
+@pytest.mark.parametrize("compress", [False, True, 0.4, "high-recall"])
+def test_a_pipeline_file_holds_both_options(compress):
+    pipeline = Pipeline()
+    pipeline.add_component("ranker", RelgradeRanker("http://localhost:1", evidence=True, compress=compress))
+    again = Pipeline.loads(pipeline.dumps()).get_component("ranker")
+    assert (again.evidence, again.compress) == (True, compress)
+    assert type(again.compress) is type(compress)
 
 
 # --- pipelines

@@ -12,7 +12,20 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from pydantic import ValidationError
 
-from integration_case import BEST_FIRST, BUNDLE_HASH, QUERY, RELEVANT, TEXTS, AsyncWordGrader, WordGrader, fake_client
+from integration_case import (
+    BEST_FIRST,
+    BUNDLE_HASH,
+    KEPT_SPANS,
+    KEPT_TEXTS,
+    PAGES,
+    QUERY,
+    RELEVANT,
+    TEXTS,
+    AsyncWordGrader,
+    WordGrader,
+    check_evidence,
+    fake_client,
+)
 from relgrade.errors import GradingError, InvalidInput
 from relgrade.integrations.langchain import RelevanceCompressor, RelevanceCrossEncoder, relevance_runnable
 from relgrade.records import KeepPolicy
@@ -126,6 +139,33 @@ def test_wrong_settings_and_graders_are_refused_when_it_is_made():
         RelevanceCompressor(grader=3)
     with pytest.raises(InvalidInput, match="empty"):
         RelevanceCompressor(grader=WordGrader(), on_error="keep_all").compress_documents(make_documents(), "")
+
+
+@pytest.mark.parametrize("grader", [WordGrader(), AsyncWordGrader()])
+@pytest.mark.parametrize("compress", [False, True, 0.4, "high-recall"])
+def test_evidence_and_compression_are_in_the_copies_alone(grader, compress):
+    documents = [Document(page_content=text, id=str(i), metadata={"n": i}) for i, text in enumerate(PAGES)]
+    before = copy.deepcopy(documents)
+    compressor = RelevanceCompressor(grader=grader, evidence=True, compress=compress, order="input")
+    kept = asyncio.run(compressor.acompress_documents(documents, QUERY))
+    assert documents == before
+    assert identities(kept) == ["0", "2"]
+    for document in kept:
+        i = document.metadata["n"]
+        assert check_evidence(document.metadata["relgrade_evidence"], PAGES[i])
+        assert document.page_content == (KEPT_TEXTS[i] if compress is not False else PAGES[i])
+        assert document.metadata.get("relgrade_spans") == (KEPT_SPANS[i] if compress is not False else None)
+    if isinstance(grader, WordGrader):
+        assert list(compressor.compress_documents(documents, QUERY)) == list(kept)
+
+
+def test_the_runnable_compresses_documents_and_texts():
+    runnable = relevance_runnable(WordGrader(), compress=True, evidence=True, order="input")
+    assert runnable.invoke({"query": QUERY, "documents": PAGES}) == list(KEPT_TEXTS.values())
+    (kept, _) = runnable.invoke({"query": QUERY, "documents": [Document(page_content=text) for text in PAGES]})
+    assert (kept.page_content, kept.metadata["relgrade_spans"]) == (KEPT_TEXTS[0], KEPT_SPANS[0])
+    with pytest.raises(ValidationError, match="compress: a flag"):
+        RelevanceCompressor(grader=WordGrader(), compress=2.0)
 
 
 def test_a_url_is_a_client(monkeypatch):

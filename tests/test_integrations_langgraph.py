@@ -12,7 +12,17 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from integration_case import QUERY, RELEVANT, TEXTS, WordGrader, fake_client
+from integration_case import (
+    KEPT_SPANS,
+    KEPT_TEXTS,
+    PAGES,
+    QUERY,
+    RELEVANT,
+    TEXTS,
+    WordGrader,
+    check_evidence,
+    fake_client,
+)
 from relgrade.errors import GradingError, InvalidInput
 from relgrade.integrations.langgraph import decide_to_generate, grade_documents_node, route_on_relevance
 from relgrade.records import KeepPolicy
@@ -46,6 +56,24 @@ def corrective_graph(node, edge):
 
 
 # --- the node
+
+
+@pytest.mark.parametrize("compress", [False, True, 0.4])
+def test_the_node_hands_on_evidence_and_shorter_texts(compress):
+    documents = [Document(page_content=text, id=str(i), metadata={"n": i}) for i, text in enumerate(PAGES)]
+    before = copy.deepcopy(documents)
+    node = grade_documents_node(WordGrader(), evidence=True, compress=compress)
+    app = corrective_graph(node, decide_to_generate())
+    state = app.invoke({"question": QUERY, "documents": documents})
+    assert documents == before
+    assert state["web_search"] == "No"
+    assert [document.id for document in state["documents"]] == ["0", "2"]
+    for document in state["documents"]:
+        i = document.metadata["n"]
+        assert check_evidence(document.metadata["relgrade_evidence"], PAGES[i])
+        assert document.page_content == (KEPT_TEXTS[i] if compress is not False else PAGES[i])
+        assert document.metadata.get("relgrade_spans") == (KEPT_SPANS[i] if compress is not False else None)
+    assert asyncio.run(app.ainvoke({"question": QUERY, "documents": documents})) == state
 
 
 def test_a_corrective_graph_generates_from_what_is_relevant():

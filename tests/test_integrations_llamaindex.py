@@ -8,9 +8,22 @@ pytest.importorskip("llama_index.core")
 
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import Document, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from integration_case import BEST_FIRST, BUNDLE_HASH, QUERY, RELEVANT, TEXTS, AsyncWordGrader, WordGrader, fake_client
+from integration_case import (
+    BEST_FIRST,
+    BUNDLE_HASH,
+    KEPT_SPANS,
+    KEPT_TEXTS,
+    PAGES,
+    QUERY,
+    RELEVANT,
+    TEXTS,
+    AsyncWordGrader,
+    WordGrader,
+    check_evidence,
+    fake_client,
+)
 from relgrade.errors import BundleError, GradingError, InvalidInput
 from relgrade.integrations.llamaindex import RelevancePostprocessor
 from relgrade.records import KeepPolicy
@@ -51,6 +64,31 @@ def test_it_keeps_the_relevant_ones_best_first_with_the_probability_as_their_sco
     assert identities(kept) == [f"d{i}" for i in BEST_FIRST]
     assert [node.score for node in kept] == sorted((node.score for node in kept), reverse=True)
     assert all(node.score == node.metadata["relevance_score"] > 0.5 for node in kept)
+
+
+@pytest.mark.parametrize("kind", [TextNode, Document, ImageNode])
+@pytest.mark.parametrize("compress", [False, True, 0.4])
+def test_evidence_and_compression_are_in_the_copies_alone(kind, compress):
+    nodes = [NodeWithScore(node=kind(text=text, id_=f"d{i}", metadata={"n": i})) for i, text in enumerate(PAGES)]
+    before = copy.deepcopy(nodes)
+    postprocessor = RelevancePostprocessor(grader=WordGrader(), evidence=True, compress=compress, order="input")
+    kept = postprocessor.postprocess_nodes(nodes, query_str=QUERY)
+    assert nodes == before
+    assert [each.node.get_content(MetadataMode.NONE) for each in nodes] == PAGES
+    assert identities(kept) == ["d0", "d2"]
+    for each in kept:
+        i = each.metadata["n"]
+        assert type(each.node) is kind
+        assert check_evidence(each.metadata["relgrade_evidence"], PAGES[i])
+        assert each.metadata.get("relgrade_spans") == (KEPT_SPANS[i] if compress is not False else None)
+        text = KEPT_TEXTS[i] if compress is not False else PAGES[i]
+        assert each.node.get_content(MetadataMode.NONE) == text
+        for mode in (MetadataMode.LLM, MetadataMode.EMBED):
+            assert "relgrade" not in each.node.get_content(mode), "offsets are no reading for a model"
+    again = asyncio.run(postprocessor.apostprocess_nodes(nodes, query_str=QUERY))
+    assert [each.node.get_content(MetadataMode.NONE) for each in again] == [
+        each.node.get_content(MetadataMode.NONE) for each in kept
+    ]
 
 
 def test_ids_and_metadata_are_kept_and_nothing_is_changed():

@@ -7,7 +7,17 @@ pytest.importorskip("mcp")
 
 import mcp
 
-from integration_case import BEST_FIRST, BUNDLE_HASH, QUERY, TEXTS, AsyncWordGrader, WordGrader, fake_client
+from integration_case import (
+    BEST_FIRST,
+    BUNDLE_HASH,
+    KEPT_TEXTS,
+    PAGES,
+    QUERY,
+    TEXTS,
+    AsyncWordGrader,
+    WordGrader,
+    fake_client,
+)
 from relgrade.integrations.mcp import MAX_DOCUMENTS, create_server
 from relgrade.records import KeepPolicy
 
@@ -42,6 +52,17 @@ def test_a_call_returns_what_to_read_and_every_verdict(grader):
     assert found["results"][4]["id"] == "last"
     assert found["results"][0]["verdict"] == "not relevant"
     assert (found["bundle_hash"], found["operating_point"], found["error"]) == (BUNDLE_HASH, "balanced", None)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_results_tell_evidence_and_what_is_worth_reading(compress):
+    found = call(create_server(WordGrader(), evidence=True, compress=compress), QUERY, PAGES).structured_content
+    for i, each in enumerate(found["results"]):
+        assert each["text"] == (KEPT_TEXTS.get(i) if compress else None)
+        assert bool(each["evidence"]) == each["is_kept"]
+        assert all(PAGES[i][span["start"] : span["end"]] == span["text"] for span in each["evidence"])
+    plain = call(create_server(WordGrader()), QUERY, PAGES).structured_content
+    assert all((each["evidence"], each["text"]) == (None, None) for each in plain["results"])
 
 
 def test_nothing_relevant_and_nothing_at_all():
@@ -83,6 +104,8 @@ def test_the_command_makes_the_server_it_is_told_to(monkeypatch):
     done = invoke(main, ["mcp", "--grader", "http://localhost:1", "--point", "high-recall", "--max-keep", "3"])
     assert (done.exit_code, done.output) == (0, "")
     assert (made[0].api_key, made[0].operating_point) == ("k", "high-recall")
+    sentences = invoke(main, ["mcp", "--grader", "http://localhost:1", "--evidence", "--compress"])
+    assert (sentences.exit_code, runs.pop()) == (0, (("stdio",), {}))
     again = invoke(main, ["mcp", "--grader", "http://localhost:1", "--transport", "streamable-http", "--port", "9"])
     assert again.exit_code == 0
     assert runs == [(("stdio",), {}), (("streamable-http",), {"host": "127.0.0.1", "port": 9})]

@@ -7,7 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from integration_case import BEST_FIRST, BUNDLE_HASH, QUERY, RELEVANT, TEXTS, AsyncWordGrader, WordGrader, fake_client
+from fake_runtime import FakeRuntime, fake_bundle
+from integration_case import (
+    BEST_FIRST,
+    BUNDLE_HASH,
+    KEPT_SPANS,
+    KEPT_TEXTS,
+    PAGES,
+    QUERY,
+    RELEVANT,
+    TEXTS,
+    AsyncWordGrader,
+    WordGrader,
+    check_evidence,
+    fake_client,
+)
 from relgrade.errors import BundleError, GradingError, InvalidInput
 from relgrade.integrations.screening import Screen, Screened, as_document
 from relgrade.integrations.source import is_url, open_grader
@@ -129,8 +143,8 @@ def test_a_failure_keeps_or_drops_everything_and_is_heard(on_error, n_kept, capl
 
 
 class Forgetful(WordGrader):
-    def grade(self, query, documents):
-        graded = super().grade(query, documents)
+    def grade(self, query, documents, *, evidence=False):
+        graded = super().grade(query, documents, evidence=evidence)
         return GradedList(query, graded.grades[:-1], graded.operating_point, graded.bundle_hash)
 
 
@@ -146,8 +160,8 @@ class HalfServed(WordGrader):
 
     lost = (0, 3)
 
-    def grade(self, query, documents):
-        graded = super().grade(query, documents)
+    def grade(self, query, documents, *, evidence=False):
+        graded = super().grade(query, documents, evidence=evidence)
         kept = [replace(grade, logit=float("nan"), relevant=True) for grade in graded]
         grades = tuple(kept[i] if i in self.lost else graded[i] for i in range(len(kept)))
         failure = SimpleNamespace(policy="keep_all", message="server: gone", documents=self.lost)
@@ -202,6 +216,131 @@ def test_an_asynchronous_client_is_awaited_and_refused_elsewhere():
         screen.run(QUERY, DOCUMENTS)
     failing = Screen(AsyncWordGrader(fails=True), on_error="drop_all")
     assert asyncio.run(failing.run_async(QUERY, DOCUMENTS)).error is not None
+
+
+# --- evidence and compression
+
+PAGE_DOCUMENTS = [Document(text, id=str(i)) for i, text in enumerate(PAGES)]
+
+
+@pytest.mark.parametrize("policy", [None, KeepPolicy(max_tokens=100)])
+def test_evidence_is_one_key_of_the_notes(policy):
+    screened = Screen(WordGrader(), evidence=True, policy=policy, order="input").run(QUERY, PAGE_DOCUMENTS)
+    assert screened.kept == (0, 2)
+    for i in screened.kept:
+        assert screened.text(i) is None
+        assert check_evidence(screened.notes(i)["relgrade_evidence"], PAGES[i])
+    if policy is None:
+        assert screened.notes(1)["relgrade_evidence"] == []
+    plain = Screen(WordGrader(), policy=policy).run(QUERY, PAGE_DOCUMENTS)
+    assert "relgrade_evidence" not in plain.notes(0)
+
+
+@pytest.mark.parametrize(
+    ("compress", "asked"),
+    [
+        (True, {"point": None, "threshold": None}),
+        ("high-recall", {"point": "high-recall", "threshold": None}),
+        (0.25, {"point": None, "threshold": 0.25}),
+        (0.0, {"point": None, "threshold": 0.0}),
+        (1, {"point": None, "threshold": 1.0}),
+    ],
+)
+@pytest.mark.parametrize("evidence", [False, True])
+def test_texts_are_replaced_and_their_places_told(compress, asked, evidence):
+    grader = WordGrader()
+    screened = Screen(grader, compress=compress, evidence=evidence, order="input").run(QUERY, PAGE_DOCUMENTS)
+    assert grader.compressions == [asked]
+    assert (screened.kept, screened.rejected) == ((0, 2), (1,))
+    assert {i: screened.text(i) for i in screened.kept} == KEPT_TEXTS
+    assert {i: screened.notes(i)["relgrade_spans"] for i in screened.kept} == KEPT_SPANS
+    notes = screened.notes(0)
+    assert (notes["relgrade_tokens_before"], notes["relgrade_tokens_after"]) == (18, 12)
+    assert notes["relevance_score"] > 0.5
+    rejected = screened.notes(1)
+    assert rejected["relevance_score"] < 0.5, "those that were dropped have their verdict too"
+    assert not {"relgrade_spans", "relgrade_tokens_after"} & set(rejected)
+    assert ("relgrade_evidence" in notes, rejected.get("relgrade_evidence")) == (evidence, [] if evidence else None)
+    if evidence:
+        assert len(check_evidence(notes["relgrade_evidence"], PAGES[0])) == 2
+    nothing = Screen(grader, compress=compress, evidence=evidence).run("plum", PAGE_DOCUMENTS)
+    assert (nothing.kept, nothing.notes(0).get("relgrade_evidence")) == ((), [] if evidence else None)
+
+
+def test_the_policy_chooses_among_what_is_compressed():
+    screened = Screen(WordGrader(), compress=True, policy=KeepPolicy(max_keep=1)).run(QUERY, PAGE_DOCUMENTS)
+    assert len(screened.kept) == 1
+    best = Screen(WordGrader(), compress=True).run(QUERY, PAGE_DOCUMENTS)
+    assert best.kept == Screen(WordGrader()).run(QUERY, PAGE_DOCUMENTS).kept
+
+
+@pytest.mark.parametrize("options", [{"evidence": True}, {"compress": True}, {"compress": 0.3, "evidence": True}])
+def test_asynchronous_graders_find_the_same(options):
+    screen = Screen(AsyncWordGrader(), **options)
+    found = asyncio.run(screen.run_async(QUERY, PAGE_DOCUMENTS))
+    expected = Screen(WordGrader(), **options).run(QUERY, PAGE_DOCUMENTS)
+    for i in range(len(PAGES)):
+        assert (found.notes(i), found.text(i)) == (expected.notes(i), expected.text(i))
+
+
+class Plain:
+    """An object of the caller's that knows nothing of sentences."""
+
+    def grade(self, query, documents):
+        return WordGrader().grade(query, documents)
+
+    def filter(self, query, documents, *, policy):
+        return WordGrader().filter(query, documents, policy=policy)
+
+
+@pytest.mark.parametrize(
+    ("grader", "options", "message"),
+    [
+        (Plain(), {"evidence": True}, r"evidence: grade\(\) of Plain does not take it"),
+        (Plain(), {"compress": True}, r"compress: Plain has no compress\(\)"),
+        (WordGrader(), {"compress": 1.5}, "compress: a flag, the name of a point or a probability"),
+        (WordGrader(), {"compress": ""}, "compress: a flag"),
+        (WordGrader(), {"compress": None}, "compress: a flag"),
+    ],
+)
+def test_what_cannot_be_done_is_said_when_it_is_made(grader, options, message):
+    with pytest.raises(InvalidInput, match=message):
+        Screen(grader, **options)
+    assert Screen(Plain()).run(QUERY, PAGE_DOCUMENTS).kept
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A bundle's folder, the grader of it, and a client of a server with it: what they find must be the same."""
+    pytest.importorskip("fastapi")
+    httpx = pytest.importorskip("httpx")
+    from relgrade.client import Client
+    from relgrade.grade.grader import Grader
+    from serve_case import make_app
+    from test_client import Bridge
+
+    folder = tmp_path_factory.mktemp("sources") / "bundle"
+    bundle = fake_bundle(folder)
+    client = Client("http://127.0.0.1", transport=Bridge(make_app(folder)))
+    gone = httpx.MockTransport(lambda request: httpx.Response(401, json={"message": "who are you"}))
+    yield Grader(bundle, FakeRuntime()), client, Client("http://x", transport=gone, on_error="keep_all")
+    client.close()
+
+
+@pytest.mark.parametrize("options", [{"evidence": True}, {"compress": True}, {"compress": 0.3, "evidence": True}])
+def test_a_grader_and_a_server_note_the_same(sources, options):
+    grader, client, _ = sources
+    here, there = (Screen(each, **options).run(QUERY, PAGE_DOCUMENTS) for each in (grader, client))
+    assert here.kept == there.kept
+    for i in range(len(PAGES)):
+        assert (here.notes(i), here.text(i)) == (there.notes(i), there.text(i))
+    assert any(here.notes(i).get("relgrade_evidence") or here.text(i) for i in here.kept)
+
+
+def test_a_server_that_is_away_leaves_the_texts_as_they_are(sources):
+    screened = Screen(sources[2], compress=True, evidence=True).run(QUERY, PAGE_DOCUMENTS)
+    assert [screened.text(i) for i in screened.kept] == PAGES
+    assert "who are you" in screened.notes(0)["relgrade_error"]
 
 
 # --- parts of documents

@@ -35,6 +35,8 @@ Exit codes:
     show_default=True,
     help="When the grader fails: the call fails, or says so and keeps or drops everything.",
 )
+@click.option("--evidence", is_flag=True, help="Tell the sentences that carry each verdict.")
+@click.option("--compress", is_flag=True, help="Return of each kept document the sentences worth reading.")
 @click.option("--api-key", envvar="RELGRADE_API_KEY", help="Of a `relgrade serve`. Default: $RELGRADE_API_KEY.")
 @click.option(
     "--transport", type=click.Choice(["stdio", "streamable-http"]), default="stdio", show_default=True, help="Protocol."
@@ -47,6 +49,8 @@ def mcp(
     min_keep: int,
     max_keep: int | None,
     on_error: OnError,
+    evidence: bool,
+    compress: bool,
     api_key: str | None,
     transport: str,
     host: str,
@@ -62,6 +66,8 @@ def mcp(
         policy=KeepPolicy(min_keep=min_keep, max_keep=max_keep),
         on_error=on_error,
         api_key=api_key if is_url(grader) else None,  # the variable may be set for other commands
+        evidence=evidence,
+        compress=compress,
     )
     if transport == "stdio":
         server.run("stdio")

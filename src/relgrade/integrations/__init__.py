@@ -7,6 +7,6 @@
     relgrade.integrations.haystack     RelgradeRanker, which lives in haystack_integrations
     relgrade.integrations.mcp          create_server
 
-All of them hand texts to `screening.Screen` and copy what the framework gave them; where a grader comes from is the
-business of `source`. The modules of a framework know nothing of each other.
+All of them hand texts to `screening.Screen`, which answers with a `screened.Screened`, and copy what the framework gave
+them; where a grader comes from is the business of `source`. The modules of a framework know nothing of each other.
 """

@@ -10,7 +10,8 @@ from typing import Any
 
 from relgrade.errors import InvalidInput, MissingExtra
 from relgrade.integrations.langchain_documents import screen_documents, screen_documents_async
-from relgrade.integrations.screening import OnError, Order, Screen, Screened
+from relgrade.integrations.screened import Screened
+from relgrade.integrations.screening import Compress, OnError, Order, Screen
 from relgrade.integrations.source import open_grader, plain_source
 from relgrade.records import Document, KeepPolicy
 
@@ -44,6 +45,9 @@ class RelevanceCompressor(langchain.BaseDocumentCompressor):
             event `relgrade`; documents that were kept have `relgrade_error` in their metadata.
         order: "score", best first, or "input", as retrieved.
         title_key: which metadata is the title of a document; None: none is.
+        evidence: tell the sentences that carry a verdict, in the metadata as `relgrade_evidence`.
+        compress: replace the text of the copies by the sentences above a point: True, the name of a point, or a
+            threshold in [0, 1]; `relgrade_spans` in the metadata says where they stood.
 
     Raises:
         pydantic.ValidationError: a value is none of these; a ValueError, as everywhere in LangChain.
@@ -56,6 +60,8 @@ class RelevanceCompressor(langchain.BaseDocumentCompressor):
     on_error: OnError = "raise"
     order: Order = "score"
     title_key: str | None = None
+    evidence: bool = False
+    compress: Compress = False
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -69,6 +75,8 @@ class RelevanceCompressor(langchain.BaseDocumentCompressor):
             policy=self.policy,
             on_error=self.on_error,
             order=self.order,
+            evidence=self.evidence,
+            compress=self.compress,
         )
 
     @field_serializer("grader")
@@ -144,6 +152,8 @@ def relevance_runnable(
     on_error: OnError = "raise",
     order: Order = "score",
     title_key: str | None = None,
+    evidence: bool = False,
+    compress: Compress = False,
 ) -> Runnable[Mapping[str, Any], list[langchain.Document]]:
     """A runnable from a mapping with a query and documents to the documents that are kept.
 
@@ -158,11 +168,21 @@ def relevance_runnable(
         on_error: see there.
         order: see there.
         title_key: see there.
+        evidence: see there; a text without metadata cannot carry it.
+        compress: see there.
 
     Raises:
         BundleError, InvalidInput, MissingExtra: the grader cannot be opened, or a value is not one of its choices.
     """
-    screen = Screen(grader, operating_point=operating_point, policy=policy, on_error=on_error, order=order)
+    screen = Screen(
+        grader,
+        operating_point=operating_point,
+        policy=policy,
+        on_error=on_error,
+        order=order,
+        evidence=evidence,
+        compress=compress,
+    )
 
     def parts(value: Mapping[str, Any]) -> tuple[Any, list[Any]]:
         missing = [key for key in (query_key, documents_key) if key not in value]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from relgrade.errors import InvalidInput, MissingExtra
-from relgrade.integrations.screening import Screen, Screened, as_document
+from relgrade.integrations.screened import Screened
+from relgrade.integrations.screening import Screen, as_document
 from relgrade.records import Document
 
 try:
@@ -45,7 +46,7 @@ def to_documents(documents: Sequence[Any], *, title_key: str | None) -> list[Doc
 
 
 def copies(documents: Sequence[Item], screened: Screened) -> list[Item]:
-    """The kept ones in their order; a text has no metadata and stays as it is."""
+    """The kept ones in their order; a text has no metadata, and stays as it is unless it was compressed."""
     return [_copy(documents[i], screened, i) for i in screened.kept]
 
 
@@ -58,6 +59,10 @@ def _to_document(document: Any, place: int, title_key: str | None) -> Document:
 
 
 def _copy(document: Any, screened: Screened, position: int) -> Any:
+    text = screened.text(position)
     if isinstance(document, str):
-        return document
-    return document.model_copy(update={"metadata": {**document.metadata, **screened.notes(position)}})
+        return document if text is None else text
+    changes: dict[str, Any] = {"metadata": {**document.metadata, **screened.notes(position)}}
+    if text is not None:
+        changes["page_content"] = text
+    return document.model_copy(update=changes)

@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 
 from relgrade.errors import InvalidInput, MissingExtra
 from relgrade.integrations.langchain_documents import screen_documents, screen_documents_async
-from relgrade.integrations.screening import OnError, Screen, Screened, require_choice
+from relgrade.integrations.screened import Screened
+from relgrade.integrations.screening import Compress, OnError, Screen, require_choice
 from relgrade.records import KeepPolicy
 
 try:
@@ -38,6 +39,8 @@ def grade_documents_node(
     policy: KeepPolicy | None = None,
     on_error: OnError = "raise",
     title_key: str | None = None,
+    evidence: bool = False,
+    compress: Compress = False,
 ) -> Runnable[Any, dict[str, Any]]:
     """A node that replaces `documents` by the relevant ones, in their order, and says whether to search further.
 
@@ -54,13 +57,24 @@ def grade_documents_node(
         on_error: when the grader fails: raise, or keep or drop everything. Either is logged, and stands in the report
             and in the metadata of documents that were kept (`relgrade_error`).
         title_key: which metadata is the title of a document; None: none is.
+        evidence: tell the sentences that carry a verdict, in the metadata of documents as `relgrade_evidence`.
+        compress: replace the text of the copies by the sentences above a point: True, the name of a point, or a
+            threshold in [0, 1]; `relgrade_spans` in the metadata says where they stood.
 
     Raises:
         BundleError, MissingExtra: the grader cannot be opened.
         InvalidInput: a value is not one of its choices.
     """
     require_choice("search_when", search_when, get_args(SearchWhen))
-    screen = Screen(grader, operating_point=operating_point, policy=policy, on_error=on_error, order="input")
+    screen = Screen(
+        grader,
+        operating_point=operating_point,
+        policy=policy,
+        on_error=on_error,
+        order="input",
+        evidence=evidence,
+        compress=compress,
+    )
 
     def update(kept: list[Any], screened: Screened) -> dict[str, Any]:
         changes: dict[str, Any] = {documents_key: kept}

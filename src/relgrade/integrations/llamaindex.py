@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from relgrade.errors import InvalidInput, MissingExtra
-from relgrade.integrations.screening import OnError, Order, Screen, Screened, as_document
+from relgrade.integrations.screened import Screened
+from relgrade.integrations.screening import Compress, OnError, Order, Screen, as_document
 from relgrade.integrations.source import grader_name, plain_source
 from relgrade.records import Document, KeepPolicy
 
@@ -54,6 +55,9 @@ class RelevancePostprocessor(BaseNodePostprocessor):
             `RelevanceEvent`; nodes that were kept have `relgrade_error` in their metadata and their score of before.
         order: "score", best first, or "input", as retrieved.
         title_key: which metadata is the title of a node; None: none is.
+        evidence: tell the sentences that carry a verdict, in the metadata as `relgrade_evidence`.
+        compress: replace the text of the copies by the sentences above a point: True, the name of a point, or a
+            threshold in [0, 1]; `relgrade_spans` in the metadata says where they stood.
 
     Raises:
         pydantic.ValidationError: a value is none of these; a ValueError, as everywhere in LlamaIndex.
@@ -66,6 +70,8 @@ class RelevancePostprocessor(BaseNodePostprocessor):
     on_error: OnError = "raise"
     order: Order = "score"
     title_key: str | None = None
+    evidence: bool = False
+    compress: Compress = False
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -80,6 +86,8 @@ class RelevancePostprocessor(BaseNodePostprocessor):
             policy=self.policy,
             on_error=self.on_error,
             order=self.order,
+            evidence=self.evidence,
+            compress=self.compress,
         )
 
     @classmethod
@@ -138,9 +146,13 @@ def _copy(each: NodeWithScore, screened: Screened, position: int) -> NodeWithSco
         "excluded_embed_metadata_keys": _with_names(node.excluded_embed_metadata_keys, notes),
         "excluded_llm_metadata_keys": _with_names(node.excluded_llm_metadata_keys, notes),
     }
+    copied = node.model_copy(update=changes)
+    text = screened.text(position)
+    if text is not None:
+        copied.set_content(text)  # gives the copy a text of its own; the caller's node keeps what it has
     grade = screened.grades[position]
     score = each.score if grade is None else grade.probability
-    return each.model_copy(update={"node": node.model_copy(update=changes), "score": score})
+    return each.model_copy(update={"node": copied, "score": score})
 
 
 def _with_names(names: Sequence[str], more: dict[str, Any]) -> list[str]:

@@ -6,7 +6,8 @@ It needs the official `mcp` package. `relgrade mcp` runs it.
 from typing import Any
 
 from relgrade.errors import MissingExtra, RelgradeError
-from relgrade.integrations.screening import OnError, Screen, Screened
+from relgrade.integrations.screened import Screened
+from relgrade.integrations.screening import Compress, OnError, Screen
 from relgrade.records import Document, KeepPolicy
 
 try:
@@ -33,6 +34,15 @@ class ToolDocument(BaseModel):
     id: str | None = Field(default=None, description="Comes back with the verdict.")
 
 
+class ToolSpan(BaseModel):
+    """A sentence of a document."""
+
+    start: int = Field(description="Position of its first character in the document's text.")
+    end: int = Field(description="One past its last.")
+    text: str
+    probability: float = Field(description="P(relevant) of the sentence by itself.")
+
+
 class ToolGrade(BaseModel):
     """The verdict on one document."""
 
@@ -41,6 +51,12 @@ class ToolGrade(BaseModel):
     is_kept: bool
     probability: float | None = Field(description="P(relevant), calibrated; null when it was not judged.")
     verdict: str | None = Field(description="relevant, unsure or not relevant; null when it was not judged.")
+    evidence: list[ToolSpan] | None = Field(
+        default=None, description="Sentences that carry the verdict, the best first; null when not looked for."
+    )
+    text: str | None = Field(
+        default=None, description="What is worth reading of a kept document; null when nothing was left out."
+    )
 
 
 class ToolReply(BaseModel):
@@ -61,6 +77,8 @@ def create_server(
     policy: KeepPolicy | None = None,
     on_error: OnError = "raise",
     api_key: str | None = None,
+    evidence: bool = False,
+    compress: Compress = False,
 ) -> MCPServer:
     """A server with the tool `grade_relevance`; `run("stdio")` starts it.
 
@@ -70,11 +88,22 @@ def create_server(
         policy: how few and how many are kept.
         on_error: when the grader fails: the call fails ("raise"), or it says `error` and keeps or drops everything.
         api_key: of a `relgrade serve`.
+        evidence: `results` tell the sentences that carry each verdict.
+        compress: `results` hold, of each kept document, the sentences above a point: True, the name of a point, or a
+            threshold in [0, 1].
 
     Raises:
         BundleError, InvalidInput, MissingExtra: the grader cannot be opened.
     """
-    screen = Screen(grader, operating_point=operating_point, policy=policy, on_error=on_error, api_key=api_key)
+    screen = Screen(
+        grader,
+        operating_point=operating_point,
+        policy=policy,
+        on_error=on_error,
+        api_key=api_key,
+        evidence=evidence,
+        compress=compress,
+    )
     server = MCPServer("relgrade", title="Relevance grader", instructions=_INSTRUCTIONS)
 
     @server.tool(name=TOOL, description="Decide which retrieved documents are relevant to a query.")
@@ -103,6 +132,8 @@ def _reply(documents: list[Document], screened: Screened) -> ToolReply:
             is_kept=i in kept,
             probability=None if grade is None else grade.probability,
             verdict=None if grade is None else grade.verdict,
+            evidence=_spans(screened, i) if screened.has_evidence else None,
+            text=screened.text(i),
         )
         for i, (document, grade) in enumerate(zip(documents, screened.grades, strict=True))
     ]
@@ -113,4 +144,11 @@ def _reply(documents: list[Document], screened: Screened) -> ToolReply:
         operating_point=screened.operating_point,
         bundle_hash=screened.bundle_hash,
         error=screened.error,
+    )
+
+
+def _spans(screened: Screened, position: int) -> list[ToolSpan] | None:
+    found = screened.evidence(position)
+    return (
+        None if found is None else [ToolSpan(**{name: span[name] for name in ToolSpan.model_fields}) for span in found]
     )

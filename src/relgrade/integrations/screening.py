@@ -4,69 +4,25 @@ It takes and returns positions, so that an adapter copies its own framework's ob
 """
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from relgrade.errors import GradingError, InvalidInput
 from relgrade.grade import keep
+from relgrade.grade.compress import CompressedList
+from relgrade.integrations.screened import Screened
 from relgrade.integrations.source import is_asynchronous, open_grader
 from relgrade.records import Document, Grade, GradedList, KeepPolicy
 
 OnError = Literal["raise", "keep_all", "drop_all"]
 Order = Literal["score", "input"]
+Compress = bool | float | str
 
 log = logging.getLogger("relgrade.integrations")
 
 _DEFAULT_POLICY = KeepPolicy()
-
-
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """What became of one query's documents. Every position of the call is in `kept` or in `rejected`."""
-
-    kept: tuple[int, ...]  # positions, in the order to hand on
-    rejected: tuple[int, ...]  # positions, ascending
-    grades: tuple[Grade | None, ...]  # one per position; None: not told, see `Screen`
-    error: str | None = None  # why documents were not judged: all of them, or some on a server that failed half way
-    bundle_hash: str | None = None  # which grader said so; None where nothing was judged
-    operating_point: str | None = None  # which threshold decided
-
-    @property
-    def is_any_relevant(self) -> bool:
-        """Whether a document that was kept is relevant, or was kept because the grader failed."""
-        kept = [self.grades[i] for i in self.kept]
-        return any(self.error is not None if grade is None else grade.relevant for grade in kept)
-
-    def notes(self, position: int) -> dict[str, Any]:
-        """Flat fields for the metadata of a copy, of types that any store takes; never of the caller's own object.
-
-        `relevance_score` is the calibrated probability, the name that other rerankers use too.
-        """
-        grade = self.grades[position]
-        if grade is None and self.error is not None:
-            return {"relgrade_error": self.error}
-        if grade is None:
-            return {"relgrade_bundle": self.bundle_hash, "relgrade_point": self.operating_point}
-        return {
-            "relevance_score": grade.probability,
-            "relevance_verdict": grade.verdict,
-            "relgrade_truncated": grade.truncated,
-            "relgrade_point": grade.operating_point,
-            "relgrade_bundle": self.bundle_hash,
-        }
-
-    def summary(self) -> dict[str, Any]:
-        """Counts and what decided, for events, states and logs; JSON."""
-        return {
-            "n_kept": len(self.kept),
-            "n_rejected": len(self.rejected),
-            "any_relevant": self.is_any_relevant,
-            "operating_point": self.operating_point,
-            "bundle_hash": self.bundle_hash,
-            "error": self.error,
-        }
 
 
 class Screen:
@@ -81,9 +37,12 @@ class Screen:
             the wrong type always raise, as no grader could do better with them.
         order: of the kept ones: best first, ties as in the call; or as in the call.
         api_key: of a server.
+        evidence: find the sentences that carry each verdict; one more reading of each sentence of what is kept.
+        compress: keep of each document the sentences above a point: True takes the grader's choice, a name is that of
+            an operating point, a number in [0, 1] a threshold. See docs/evidence.md.
 
     Raises:
-        InvalidInput: a value is none of these.
+        InvalidInput: a value is none of these, or the grader cannot do it.
         BundleError, MissingExtra: as `open_grader`; `on_error` is about grading, not about opening.
     """
 
@@ -96,13 +55,18 @@ class Screen:
         on_error: OnError = "raise",
         order: Order = "score",
         api_key: str | None = None,
+        evidence: bool = False,
+        compress: Compress = False,
     ) -> None:
         self.policy = _DEFAULT_POLICY if policy is None else policy
         if not isinstance(self.policy, KeepPolicy):
             raise InvalidInput(f"policy: a KeepPolicy was expected, got {type(policy).__name__}")
         self.on_error = require_choice("on_error", on_error, get_args(OnError))
         self.order = require_choice("order", order, get_args(Order))
+        self.evidence = bool(evidence)
+        self._compression = read_compress(compress)
         self.grader = open_grader(grader, operating_point=operating_point, api_key=api_key)
+        _require_able(self.grader, evidence=self.evidence, compress=self._compression is not None)
 
     def run(self, query: str, documents: Sequence[Document]) -> Screened:
         """Judge and choose.
@@ -134,32 +98,50 @@ class Screen:
             return self._failed(error, len(documents))
 
     def _ask(self, query: str, documents: Sequence[Document]) -> Any:
+        if self._compression is not None:
+            return self.grader.compress(query, documents, policy=self.policy, **self._compression)
+        options = {"evidence": True} if self.evidence else {}
         if self.policy.max_tokens is None:
-            return self.grader.grade(query, documents)
-        return self.grader.filter(query, documents, policy=self.policy)
+            return self.grader.grade(query, documents, **options)
+        return self.grader.filter(query, documents, policy=self.policy, **options)
 
-    def _screened(self, found: GradedList, n_documents: int) -> Screened:
+    def _screened(self, found: GradedList | CompressedList, n_documents: int) -> Screened:
         failure = getattr(found, "failure", None)  # of a client that was told what to do when its server fails
         unjudged = set() if failure is None else set(failure.documents)
         judged = [grade for grade in found.grades if grade.index not in unjudged]
         grades: list[Grade | None] = [None] * n_documents
         for grade in judged:
             grades[grade.index] = grade
-        if self.policy.max_tokens is None:
+        compressed = None
+        if isinstance(found, CompressedList):
             _require_all(grades, unjudged)
-            judged = [judged[i] for i in keep.choose(judged, self.policy)]
-        kept = [grade.index for grade in judged]
-        kept += [grade.index for grade in found.grades if grade.index in unjudged and grade.relevant]
+            compressed = {item.grade.index: item for item in found}
+            kept = list(compressed)
+        else:
+            if self.policy.max_tokens is None:
+                _require_all(grades, unjudged)
+                judged = [judged[i] for i in keep.choose(judged, self.policy)]
+            kept = [grade.index for grade in judged]
+            kept += [grade.index for grade in found.grades if grade.index in unjudged and grade.relevant]
         rejected = tuple(sorted(set(range(n_documents)) - set(kept)))
         if self.order == "score":
             kept.sort(key=lambda i: (-_logit(grades[i]), i))
         else:
             kept.sort()
         error = None if failure is None else str(failure.message)
-        if error is not None:
+        if error is not None and unjudged:
             log.warning("%d of %d documents were not judged: %s", len(unjudged), n_documents, error)
+        elif error is not None:
+            log.warning("sentences of %d documents were not judged: %s", n_documents, error)
         return Screened(
-            tuple(kept), rejected, tuple(grades), error, found.bundle_hash or None, found.operating_point.name
+            tuple(kept),
+            rejected,
+            tuple(grades),
+            error,
+            found.bundle_hash or None,
+            found.operating_point.name,
+            self.evidence,
+            compressed,
         )
 
     def _failed(self, error: Exception, n_documents: int) -> Screened:
@@ -201,6 +183,33 @@ def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> Any:
     if value not in choices:
         raise InvalidInput(f"{name} is one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def read_compress(value: Any) -> dict[str, Any] | None:
+    """The arguments of a grader's `compress`; None: nothing is compressed.
+
+    Raises:
+        InvalidInput: neither a flag, nor a name, nor a probability.
+    """
+    if isinstance(value, bool):
+        return {} if value else None
+    if isinstance(value, str) and value:
+        return {"point": value}
+    if isinstance(value, int | float) and 0.0 <= value <= 1.0:
+        return {"threshold": float(value)}
+    raise InvalidInput(f"compress: a flag, the name of a point or a probability in [0, 1] was expected, got {value!r}")
+
+
+def _require_able(grader: Any, *, evidence: bool, compress: bool) -> None:
+    """Raise InvalidInput where an object of the caller's has not what an option needs."""
+    name = type(grader).__name__
+    if compress and not callable(getattr(grader, "compress", None)):
+        raise InvalidInput(f"compress: {name} has no compress(); take a Grader, a Client, a bundle or a URL")
+    if not evidence or compress:
+        return
+    taken = inspect.signature(grader.grade).parameters.values()
+    if not any(each.name == "evidence" or each.kind is each.VAR_KEYWORD for each in taken):
+        raise InvalidInput(f"evidence: grade() of {name} does not take it; take a Grader, a Client, a bundle or a URL")
 
 
 def _require_all(grades: Sequence[Grade | None], unjudged: set[int]) -> None:

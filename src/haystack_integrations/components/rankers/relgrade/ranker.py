@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from relgrade.errors import InvalidInput, MissingExtra
-from relgrade.integrations.screening import OnError, Order, Screen, Screened, as_document, require_choice
+from relgrade.integrations.screened import Screened
+from relgrade.integrations.screening import (
+    Compress,
+    OnError,
+    Order,
+    Screen,
+    as_document,
+    read_compress,
+    require_choice,
+)
 from relgrade.records import KeepPolicy
 
 try:
@@ -33,6 +42,9 @@ class RelgradeRanker:
         order: of the documents kept: "score", best first, or "input".
         title_key: which meta is the title of a document; None: none is.
         api_key: of a server.
+        evidence: tell the sentences that carry a verdict, in `meta` as `relgrade_evidence`.
+        compress: replace the content of the documents kept by the sentences above a point: True, the name of a point,
+            or a threshold in [0, 1]; `relgrade_spans` in `meta` says where they stood.
 
     Raises:
         InvalidInput: a value is not one of its choices.
@@ -48,6 +60,8 @@ class RelgradeRanker:
         order: Order = "score",
         title_key: str | None = None,
         api_key: Secret | None = None,
+        evidence: bool = False,
+        compress: Compress = False,
     ) -> None:
         self.grader = grader
         self.operating_point = operating_point
@@ -56,6 +70,9 @@ class RelgradeRanker:
         self.order = require_choice("order", order, get_args(Order))
         self.title_key = title_key
         self.api_key = api_key
+        self.evidence = bool(evidence)
+        read_compress(compress)  # says now what is wrong with it
+        self.compress = compress
         self._screen: Screen | None = None
 
     def warm_up(self) -> None:
@@ -86,6 +103,8 @@ class RelgradeRanker:
             order=self.order,
             title_key=self.title_key,
             api_key=None if self.api_key is None else self.api_key.to_dict(),
+            evidence=self.evidence,
+            compress=self.compress,
         )
         return data
 
@@ -130,6 +149,8 @@ class RelgradeRanker:
                 on_error=self.on_error,
                 order=self.order,
                 api_key=None if self.api_key is None else self.api_key.resolve_value(),
+                evidence=self.evidence,
+                compress=self.compress,
             )
         return self._screen
 
@@ -162,4 +183,6 @@ def _copy(document: Document, screened: Screened, position: int) -> Document:
     grade = screened.grades[position]
     score = document.score if grade is None else grade.probability
     # The id is handed on, or it would be made again from the new content.
-    return replace(document, id=document.id, score=score, meta={**document.meta, **notes})
+    text = screened.text(position)
+    content = document.content if text is None else text
+    return replace(document, id=document.id, content=content, score=score, meta={**document.meta, **notes})
