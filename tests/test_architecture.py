@@ -21,9 +21,10 @@ STEP_MAY_IMPORT = {"export": {"student", "grade"}, "client": {"grade"}, "serve":
 INTEGRATIONS_MAY_IMPORT = {"grade", "client"}
 
 HOMES = {
-    "torch": {"student", "export"},
-    "transformers": {"student", "export"},
+    "torch": {"student", "export", "paper"},
+    "transformers": {"student", "export", "paper"},
     "accelerate": {"student"},
+    "peft": {"student"},
     "safetensors": {"student", "export"},
     "onnx": {"export"},
     "onnxruntime": {"grade", "export"},

@@ -9,7 +9,8 @@ from relgrade.formats import read_pairs
 from relgrade.settings import Recipe
 
 FOLDER = Path(__file__).parent.parent / "recipes"
-PATHS = sorted(FOLDER.glob("*.toml"))
+# The paper's tables are read by tests/test_paper_settings.py.
+PATHS = sorted(path for path in FOLDER.glob("*.toml") if not path.stem.endswith("-paper"))
 
 
 def test_there_are_recipes():

@@ -140,7 +140,9 @@ def store_folder(root: Path, student: Any) -> Path:
     return root / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fit_head(features: Matrix, labels: Sequence[float], loss: Loss, *, query_ids: Sequence[str]) -> FrozenHead:
+def fit_head(
+    features: Matrix, labels: Sequence[float], loss: Loss, *, query_ids: Sequence[str], has_bias: bool = True
+) -> FrozenHead:
     """The head at which the loss is least, with a little weight decay; the same for every seed.
 
     Features are scaled to unit variance for the fit (the head is written for the features as they are). The penalty is
@@ -151,15 +153,16 @@ def fit_head(features: Matrix, labels: Sequence[float], loss: Loss, *, query_ids
         labels: in [0, 1], shape (n_pairs,).
         loss: over all pairs at once.
         query_ids: shape (n_pairs,).
+        has_bias: False where the layer it is written into has none, as in decoders.
     """
-    x, centre, scale = _scaled(features)
+    x, centre, scale = _scaled(features, is_centred=has_bias)
     y, query = torch.tensor(list(labels), dtype=torch.float64), _query_index(query_ids)
     parameters = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], lr=1.0, max_iter=300, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        logits = x @ parameters[:-1] + parameters[-1]
+        logits = x @ parameters[:-1] + (parameters[-1] if has_bias else 0.0)
         penalty = (parameters[:-1] ** 2).sum() / (2.0 * len(y))
         total: Tensor = loss(logits, y, query, torch.ones_like(y)) + penalty
         total.backward()  # type: ignore[no-untyped-call]
@@ -168,7 +171,7 @@ def fit_head(features: Matrix, labels: Sequence[float], loss: Loss, *, query_ids
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     fitted = parameters.detach().numpy()
     weight = fitted[:-1] / scale
-    return FrozenHead(weight, float(fitted[-1] - weight @ centre))
+    return FrozenHead(weight, float(fitted[-1] - weight @ centre) if has_bias else 0.0)
 
 
 def train_head(
@@ -177,6 +180,7 @@ def train_head(
     loss: Loss,
     *,
     query_ids: Sequence[str],
+    has_bias: bool = True,
     learning_rate: float,
     epochs: float,
     batch_pairs: int,
@@ -190,6 +194,7 @@ def train_head(
         labels: in [0, 1], shape (n_pairs,).
         loss: of a batch.
         query_ids: shape (n_pairs,).
+        has_bias: as in `fit_head`.
         learning_rate: peak.
         epochs: passes over the pairs.
         batch_pairs: of one step.
@@ -200,8 +205,8 @@ def train_head(
     y = torch.tensor(list(labels), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     weight = (torch.randn(x.shape[1], generator=generator) * 0.02).requires_grad_()
-    bias = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.AdamW([weight, bias], lr=learning_rate, weight_decay=0.01)
+    bias = torch.zeros(1, requires_grad=has_bias)
+    optimizer = torch.optim.AdamW([weight, bias] if has_bias else [weight], lr=learning_rate, weight_decay=0.01)
     n_steps = max(1, round(epochs * len(y) / batch_pairs))
     order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(int(epochs) + 1)])
     for step in range(n_steps):
@@ -216,10 +221,7 @@ def train_head(
 
 
 def put_head(student: CrossEncoderStudent, head: FrozenHead) -> None:
-    """Write a fitted head into the student, half of it into each of two classes: z1 - z0 is its logit.
-
-    A layer without bias, as decoders have, cannot hold one; it gets one.
-    """
+    """Write a fitted head into the student, half of it into each of two classes: z1 - z0 is its logit."""
     layer = head_layer(student)
     signs = torch.tensor([[-0.5], [0.5]]) if layer.out_features == 2 else torch.tensor([[1.0]])
     with torch.no_grad():
@@ -228,9 +230,11 @@ def put_head(student: CrossEncoderStudent, head: FrozenHead) -> None:
             layer.bias.copy_((signs * head.bias)[:, 0])
 
 
-def _scaled(features: Matrix) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:  # three parts of one thing
+def _scaled(
+    features: Matrix, *, is_centred: bool
+) -> tuple[Tensor, NDArray[np.float64], NDArray[np.float64]]:  # three parts of one thing
     x = features.astype(np.float64)
-    centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    centre, scale = x.mean(axis=0) * is_centred, np.maximum(x.std(axis=0), 1e-6)
     return torch.from_numpy((x - centre) / scale), centre, scale
 
 

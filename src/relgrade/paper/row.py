@@ -1,5 +1,6 @@
 """One row of the table from nothing to a file of JSON: what it was, what it cost, and every reading of it."""
 
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from relgrade.paper.memory import Peak, cpu_count, peak_memory
 from relgrade.paper.readings import replied_readings, trained_readings
 from relgrade.paper.samples import Samples
 from relgrade.paper.settings import PaperSettings, RowSettings
-from relgrade.paper.trained import OnPiece, Outcome, train_and_score
+from relgrade.paper.trained import OnPiece, Outcome, help_to_train, train_and_score
 
 FORMAT = 1  # of the JSON of a row
 
@@ -28,7 +29,7 @@ class Place:
 
 def run_row(
     row: RowSettings, settings: PaperSettings, samples: Samples, *, place: Place, on_piece: OnPiece
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Do a row, or what is left of it.
 
     Args:
@@ -39,12 +40,17 @@ def run_row(
         on_piece: is told how far the row is.
 
     Returns:
-        Plain JSON: `row`, `data`, `cost`, `readings`, `made_by`.
+        Plain JSON: `row`, `data`, `cost`, `readings`, `made_by`. None in the other processes of `torchrun`, which take
+        part in training alone.
 
     Raises:
         TrainingError: the base cannot be loaded, memory is short, or the loss is not finite.
         TeacherError: a judge answers nothing.
     """
+    if not is_main_process():
+        if row.method not in ("stock", "judge", "B"):
+            help_to_train(row, settings, samples, folder=place.folder)
+        return None
     work: Callable[..., dict[str, Any]] = _prompted if row.method in ("stock", "judge") else _trained
     place.folder.mkdir(parents=True, exist_ok=True)
     with peak_memory() as peak:
@@ -58,6 +64,11 @@ def run_row(
         **found,
         "made_by": _made_by(),
     }
+
+
+def is_main_process() -> bool:
+    """Whether this is the first, or the only, process of `torchrun`."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _trained(

@@ -10,7 +10,7 @@ from typing import Any
 
 from relgrade.errors import InvalidInput, OutputError
 from relgrade.formats.locking import lock_exclusively
-from relgrade.paper.row import FORMAT, Place, run_row
+from relgrade.paper.row import FORMAT, Place, is_main_process, run_row
 from relgrade.paper.samples import read_samples
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.pipeline.ledger import file_sha256, write_json
@@ -75,7 +75,8 @@ def run_rows(
     except OSError as error:
         raise OutputError.from_os_error(error, path=output) from error
     with lock:
-        lock_exclusively(lock, output, doing="is running a table here")
+        if is_main_process():
+            lock_exclusively(lock, output, doing="is running a table here")
         return _run(rows, settings, output, results, base_folder, on_row, on_piece)
 
 
@@ -104,6 +105,8 @@ def _run(
         # A row that changed is another run: its folder is named after what decides it.
         place = Place(output / "rows" / f"{row.name}-{key[:8]}", output)
         found = run_row(row, local, samples, place=place, on_piece=on_piece)
+        if found is None:  # this process only helps to train
+            continue
         base = row.model if row.method == "judge" else settings.student.base
         write_json(path, {"key": key, "base": base, **found})
         shutil.rmtree(place.folder / "fit", ignore_errors=True)  # checkpoints: the row will not go on from them

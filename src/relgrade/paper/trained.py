@@ -24,7 +24,7 @@ from relgrade.student.generative import GenerativeStudent
 from relgrade.student.lora import LoraStudent, add_adapters
 from relgrade.student.losses import build_loss
 from relgrade.student.student import Student
-from relgrade.student.training import fit
+from relgrade.student.training import FitReport, fit
 
 LOSSES = {
     "cross-entropy": "binary-cross-entropy",
@@ -84,10 +84,23 @@ def train_and_score(
     Raises:
         TrainingError: the base cannot be loaded, memory is short, or the loss is not finite.
     """
+    job = _job(row, settings, samples, folder=folder, shared=shared, on_piece=on_piece)
+    return _frozen_row(job) if row.method == "B" else _whole_row(job)
+
+
+def help_to_train(row: RowSettings, settings: PaperSettings, samples: Samples, *, folder: Path) -> None:
+    """What a process other than the first does for a row: its share of the training."""
+    job = _job(row, settings, samples, folder=folder, shared=folder, on_piece=lambda what, done, total: None)
+    _fit(_student(job), job)
+
+
+def _job(
+    row: RowSettings, settings: PaperSettings, samples: Samples, *, folder: Path, shared: Path, on_piece: OnPiece
+) -> Job:
     seed = settings.seed if row.seed is None else row.seed
     drawn = draw_training(samples, row, n_pairs=row.pairs or settings.pairs, seed=seed)
     weight = (len(drawn.pairs) - drawn.n_relevant) / drawn.n_relevant if row.loss == "class-weighted" else 1.0
-    job = Job(
+    return Job(
         row=row,
         settings=settings,
         samples=samples,
@@ -99,7 +112,6 @@ def train_and_score(
         shared=shared,
         on_piece=on_piece,
     )
-    return _frozen_row(job) if row.method == "B" else _whole_row(job)
 
 
 def row_training(row: RowSettings, training: TrainingSettings) -> TrainingSettings:
@@ -119,15 +131,7 @@ def _whole_row(job: Job) -> Outcome:
     student = _student(job)
     estimate = estimate_memory(student, job.training)
     require_memory(estimate, available_mb=available_memory())
-    report = fit(
-        student,
-        job.drawn.pairs,
-        [],
-        job.training,
-        output=job.folder / "fit",
-        seed=job.seed,
-        positive_weight=job.positive_weight,
-    )
+    report = _fit(student, job)
     n_parameters = sum(parameter.numel() for parameter in student.parameters())
     started_s = time.monotonic()
     replies = None
@@ -150,6 +154,11 @@ def _whole_row(job: Job) -> Outcome:
         seconds_scoring=seconds,
         details={"steps": report.steps, "estimated_memory_mb": round(estimate.total_mb)},
     )
+
+
+def _fit(student: Student, job: Job) -> FitReport:
+    output, weight = job.folder / "fit", job.positive_weight
+    return fit(student, job.drawn.pairs, [], job.training, output=output, seed=job.seed, positive_weight=weight)
 
 
 def _student(job: Job) -> Student:
@@ -185,7 +194,8 @@ def _frozen_row(job: Job) -> Outcome:
     features = found[job.row.pooling]
     seconds_features = time.monotonic() - started_s
     started_s = time.monotonic()
-    head = _fitted_head(job, features[: len(pairs)])
+    layer = frozen.head_layer(student())
+    head = _fitted_head(job, features[: len(pairs)], has_bias=layer.bias is not None)
     logits = head.logits(features[len(pairs) :])
     seconds_training = time.monotonic() - started_s
     model = student()
@@ -196,14 +206,14 @@ def _frozen_row(job: Job) -> Outcome:
         job,
         logits=dict(zip(map(pair_key, judged), logits.tolist(), strict=True)),
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        n_parameters_trained=sum(parameter.numel() for parameter in frozen.head_layer(model).parameters()),
+        n_parameters_trained=sum(parameter.numel() for parameter in layer.parameters()),
         seconds_training=seconds_training,
         seconds_scoring=seconds_features,  # of the first row that reads them; later ones find them
         details={"pooling": job.row.pooling, "fit": "to the end" if job.row.learning_rate is None else "AdamW"},
     )
 
 
-def _fitted_head(job: Job, features: frozen.Matrix) -> frozen.FrozenHead:
+def _fitted_head(job: Job, features: frozen.Matrix, *, has_bias: bool) -> frozen.FrozenHead:
     row, pairs, training = job.row, job.drawn.pairs, job.training
     loss = build_loss(training, positive_weight=job.positive_weight)
     labels = [float(pair.label or 0.0) for pair in pairs]
@@ -211,12 +221,13 @@ def _fitted_head(job: Job, features: frozen.Matrix) -> frozen.FrozenHead:
     if row.learning_rate is None:
         if row.loss == "contrastive":
             raise InvalidSettings(f"row {row.name}: the contrastive loss is one of batches; set rows.learning_rate")
-        return frozen.fit_head(features, labels, loss, query_ids=query_ids)
+        return frozen.fit_head(features, labels, loss, query_ids=query_ids, has_bias=has_bias)
     return frozen.train_head(
         features,
         labels,
         loss,
         query_ids=query_ids,
+        has_bias=has_bias,
         learning_rate=row.learning_rate,
         epochs=training.epochs,
         batch_pairs=training.batch_pairs * training.accumulation,

@@ -138,11 +138,14 @@ class CrossEncoderStudent(Student):
                 groups["head" if name in self._head_names else "encoder"].append(weight)
         return groups
 
-    def save(self, folder: Path) -> None:
-        """Write a Hugging Face folder (config, safetensors, tokenizer) that others can load too, and `student.json`."""
+    def save(self, folder: Path, *, max_shard_size: str = "5GB") -> None:
+        """Write a Hugging Face folder (config, safetensors, tokenizer) that others can load too, and `student.json`.
+
+        Weights over `max_shard_size` are written in several files with an index.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.backbone.save_pretrained(folder)
+        self.backbone.save_pretrained(folder, max_shard_size=max_shard_size)
         pad = self.tokenizer.id_to_token(self._pad_id)
         wrapped = PreTrainedTokenizerFast(tokenizer_object=self.tokenizer, pad_token=pad, padding_side="right")
         wrapped.model_max_length = self.template.max_tokens

@@ -4,7 +4,6 @@ It keeps its language-model head; nothing new is put on it. The prompt is that o
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -95,8 +94,8 @@ class GenerativeStudent(CrossEncoderStudent):
         self.eval()
         device = next(self.parameters()).device
         ids = self.collate([pair])["input_ids"].to(device)
-        outputs = self.backbone(input_ids=ids, use_cache=True, logits_to_keep=1)
-        logits = outputs.logits[0, -1].float()
+        outputs = self.backbone.base_model(input_ids=ids, use_cache=True)
+        logits = self._next_logits(outputs.last_hidden_state[0, -1])
         shares = logits.log_softmax(dim=0)[list(self._answers)]
         written: list[int] = []
         for _ in range(MAX_REPLY_TOKENS):
@@ -108,18 +107,15 @@ class GenerativeStudent(CrossEncoderStudent):
             if "\n" in text.lstrip():
                 break
             step = torch.tensor([[token]], device=device)
-            outputs = self.backbone(input_ids=step, past_key_values=outputs.past_key_values, use_cache=True)
-            logits = outputs.logits[0, -1].float()
+            outputs = self.backbone.base_model(input_ids=step, past_key_values=outputs.past_key_values, use_cache=True)
+            logits = self._next_logits(outputs.last_hidden_state[0, -1])
         text = self.tokenizer.decode(written).strip().partition("\n")[0]
         return WrittenReply(float(shares[0] - shares[1]), float(shares.exp().sum()), text)
 
-    def save(self, folder: Path) -> None:
-        """Write the language model as a Hugging Face folder, with `student.json`."""
-        super().save(folder)
-
     def _next_logits(self, states: Tensor) -> Tensor:
-        """Of the next token, shape (n_pairs, n_vocabulary), float32."""
-        logits: Tensor = self.backbone.get_output_embeddings()(states).float()
+        """Of the next token, shape (..., n_vocabulary), float32: in bfloat16 a logit of 16 has steps of 1 / 8."""
+        with torch.autocast(states.device.type, enabled=False):
+            logits: Tensor = self.backbone.get_output_embeddings()(states.float())
         cap = getattr(self.backbone.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

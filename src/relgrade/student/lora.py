@@ -35,7 +35,7 @@ class LoraStudent(CrossEncoderStudent):
             head_names=self._head_names,
         )
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, max_shard_size: str = "5GB") -> None:
         """Refused: a folder of adapters is no student; save what `merged` returns."""
         raise InvalidInput(f"{folder}: adapters are saved merged; call merged() and save that")
 
