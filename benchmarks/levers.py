@@ -66,6 +66,7 @@ class Lever:
     kind: str = "blend"
     columns: tuple[str, ...] = NAMES
     has_source_bias: bool = True
+    weight_power: float = 0.0  # a pair of a source of n pairs weighs n ** -weight_power
     choose: Callable[[Data, int], Data] = lambda data, seed: data
     is_judged_left_out: bool = True
     seeds: tuple[int, ...] = (0,)
@@ -107,6 +108,8 @@ LEVERS = (
     Lever("free head", kind="free"),
     Lever("no bias per source", has_source_bias=False),
     Lever("no random negatives", choose=lambda data, seed: data.of(~data.is_random)),
+    Lever("sources weighed by 1 / sqrt(n)", weight_power=0.5),
+    Lever("sources weighed alike", weight_power=1.0),
     Lever("at most 4,000 pairs a source", choose=capped(4000)),
     Lever("no lexical measures", columns=without(*LEXICAL)),
     Lever("lexical measures alone", columns=LEXICAL),
@@ -217,6 +220,8 @@ def train_head(lever: Lever, data: Data, columns: list[int], *, seed: int, epoch
     x, y = torch.from_numpy(data.x[:, columns]), torch.from_numpy(data.labels).float()
     names = sorted(set(data.sources.tolist()))
     source = torch.from_numpy(np.searchsorted(names, data.sources))
+    counts = np.bincount(source.numpy())[source.numpy()].astype(np.float64)
+    weight = torch.from_numpy(counts**-lever.weight_power / np.mean(counts**-lever.weight_power)).float()
     head.set_scale(x)
     head.set_sources(len(names))
     n_steps = max(MIN_STEPS, epochs * (len(y) // BATCH_PAIRS))
@@ -231,7 +236,7 @@ def train_head(lever: Lever, data: Data, columns: list[int], *, seed: int, epoch
             order = torch.cat([order, torch.randperm(len(y), generator=generator)])
         batch, order = order[:BATCH_PAIRS], order[BATCH_PAIRS:]
         logits = head(x[batch], source[batch] if lever.has_source_bias else None)
-        loss = binary_cross_entropy_with_logits(logits, y[batch])
+        loss = binary_cross_entropy_with_logits(logits, y[batch], weight=weight[batch])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
