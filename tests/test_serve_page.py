@@ -7,9 +7,15 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from tests.fake_runtime import NAN_WORD, fake_bundle
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.fake_runtime import NAN_WORD, FakeRuntime, fake_bundle
 from tests.serve_case import KEY, ask, make_app
 from tests.serve_process import Server
+
+from relgrade.bundle import load_bundle
+from relgrade.grade.grader import Grader
+from relgrade.serve.playground import pieces_of
 
 HOSTILE = (
     "<script>window.pwned=1</script>",
@@ -39,8 +45,9 @@ class Tags(html.parser.HTMLParser):
 
 
 def shape(text):
-    """Tags with the names of their attributes; `hidden` depends on the verdicts."""
-    return [(tag, sorted({*attributes} - {"hidden"})) for tag, attributes in Tags(text).found]
+    """Tags with the names of their attributes; `hidden` and the marks of evidence depend on the verdicts."""
+    found = [(tag, sorted({*attributes} - {"hidden"})) for tag, attributes in Tags(text).found]
+    return [each for each in found if each not in (("mark", []), ("mark", ["class"]))]
 
 
 def grade(app, *, part=True, headers=(), **fields):
@@ -93,6 +100,78 @@ def test_what_documents_say_stays_text(folder, hostile, part):
     clean = grade(app, part=part, query="x", documents="y").text
     found = grade(app, part=part, query=hostile, documents=hostile, operating_point="balanced").text
     assert shape(found) == shape(clean), "no tag and no attribute more than for plain text"
+
+
+class Marks(html.parser.HTMLParser):
+    """Of each document its text, and what is marked in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.marked, self.best = [], [], []
+        self._is_text = self._is_marked = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "p" and ("class", "text") in attrs:
+            self._is_text = True
+            self.texts.append("")
+            self.marked.append([])
+        if tag == "mark":
+            assert self._is_text
+            self._is_marked = True
+            self.marked[-1].append("")
+            if ("class", "best") in attrs:
+                self.best.append((len(self.texts) - 1, len(self.marked[-1]) - 1))
+
+    def handle_endtag(self, tag):
+        self._is_text = self._is_text and tag != "p"
+        self._is_marked = self._is_marked and tag != "mark"
+
+    def handle_data(self, data):
+        if self._is_text:
+            self.texts[-1] += data
+        if self._is_marked:
+            self.marked[-1][-1] += data
+
+
+@pytest.mark.parametrize("part", [True, False])
+def test_the_evidence_of_each_document_is_marked(folder, part):
+    documents = [
+        "The sky 😀 is <b>blue</b>. Apples & pears. One & two; three.",
+        "A second one. 日本語の文。 With more & <mark>more</mark> to it.",
+        "title: Third\nIt has a title. And two sentences.",
+    ]
+    found = grade(make_app(folder), part=part, documents="\n\n".join(documents)).text
+    graded = Grader(load_bundle(folder), FakeRuntime()).grade("what is red", documents, evidence=True)
+    marks = Marks(found)
+    assert marks.texts == documents
+    expected = [[span.text for span in sorted(each.evidence, key=lambda span: span.start)] for each in graded]
+    assert marks.marked == expected
+    assert any(expected)
+    for i, number in marks.best:
+        assert marks.marked[i][number] == graded[i].evidence[0].text
+        assert f"best sentence {graded[i].evidence[0].probability:.3f}" in found
+    assert len(marks.best) == sum(bool(each.evidence) for each in graded)
+    assert "&#34;evidence&#34;: true" in found, "the curl asks for it too"
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=4)
+
+
+@given(st.text(max_size=30), SPANS)
+def test_pieces_are_the_text_again(text, spans):
+    taken, evidence = 0, []
+    for gap, length in spans:
+        start, end = taken + gap, taken + gap + length
+        if end <= len(text):
+            evidence.append({"start": start, "end": end})
+            taken = end
+    evidence.reverse()
+    pieces = pieces_of(text, evidence)
+    assert "".join(piece.text for piece in pieces) == text
+    marked = [piece.text for piece in pieces if piece.kind != "rest"]
+    assert marked == [text[span["start"] : span["end"]] for span in reversed(evidence)]
+    assert sum(piece.kind == "best" for piece in pieces) == bool(evidence)
 
 
 def test_a_hostile_operating_point_is_shown_as_text(folder):

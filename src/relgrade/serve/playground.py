@@ -6,9 +6,10 @@ Everything a user or a document says goes through Jinja2's escaping; nothing of 
 import json
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
 import jinja2
@@ -110,7 +111,7 @@ def add_playground(app: FastAPI, service: Service) -> None:
             return show_page(form, status=refusal.status, problem=refusal)
         return show("results.html", **values) if is_part else show_page(form, **values)
 
-    app.add_api_route("/", page, methods=["GET"], response_model=None, include_in_schema=False)
+    app.add_api_route("/", page, methods=["GET"], response_model=None)
     app.add_api_route("/page/grade", grade, methods=["POST"], response_model=None, include_in_schema=False)
     app.add_api_route("/page/{name}", file, methods=["GET"], response_model=None, include_in_schema=False)
 
@@ -137,19 +138,48 @@ async def _grade(request: Request, form: _Form, service: Service) -> dict[str, A
     texts = form.texts
     if not texts:
         raise Invalid("paste at least one document")
-    body = {"query": form.query, "documents": texts, "operating_point": form.operating_point or None}
+    body = {
+        "query": form.query,
+        "documents": texts,
+        "operating_point": form.operating_point or None,
+        "evidence": True,
+    }
     parsed = grade_request.read_grade_request(body, service.rack, service.settings)
     start_s = time.monotonic()
     answer = await service.answer(request, parsed.ask, dialect="playground")
     result = grade_request.reply(answer, is_single=True, request_id=request.state.seen.request_id)
     return {
         "result": result,
-        "texts": texts,
+        "pieces": [pieces_of(text, row["evidence"]) for text, row in zip(texts, result["results"], strict=True)],
         "curl": curl_of(
             body, url=str(request.base_url).rstrip("/") + "/v1/grade", needs_key=not service.keyring.is_open
         ),
         "milliseconds": (time.monotonic() - start_s) * 1e3,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a document."""
+
+    text: str
+    kind: Literal["best", "evidence", "rest"]
+
+
+def pieces_of(text: str, evidence: Sequence[Mapping[str, Any]]) -> list[Piece]:
+    """A document cut at its evidence; joined, the pieces are the text again.
+
+    Args:
+        text: of the document.
+        evidence: sentences with `start` and `end`, the best first.
+    """
+    pieces: list[Piece] = []
+    position = 0
+    for number, span in sorted(enumerate(evidence), key=lambda place: place[1]["start"]):
+        pieces.append(Piece(text[position : span["start"]], "rest"))
+        pieces.append(Piece(text[span["start"] : span["end"]], "evidence" if number else "best"))
+        position = span["end"]
+    return [piece for piece in (*pieces, Piece(text[position:], "rest")) if piece.text]
 
 
 def curl_of(body: dict[str, Any], *, url: str, needs_key: bool) -> str:

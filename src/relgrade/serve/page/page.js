@@ -1,4 +1,4 @@
-// Moves the threshold, sorts and copies; grading itself is htmx's business. Works on whatever the results hold now.
+// Moves the threshold, sorts, copies and scrolls to evidence; grading itself is htmx's business. Works on whatever the results hold now.
 (() => {
   "use strict";
   const find = (id) => document.getElementById(id);
@@ -34,6 +34,15 @@
     list.append(...rows);
   }
 
+  // A long document scrolls in its box; what speaks for it should be in sight.
+  function reveal() {
+    for (const mark of document.querySelectorAll("#graded mark.best")) {
+      const box = mark.parentElement;
+      const [inner, outer] = [mark.getBoundingClientRect(), box.getBoundingClientRect()];
+      if (inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top - 24;
+    }
+  }
+
   async function copy(button) {
     const text = find(button.dataset.copy).textContent;
     try {
@@ -57,6 +66,8 @@
     const button = event.target.closest("[data-copy]");
     if (button) copy(button);
   });
+  document.addEventListener("htmx:after:swap", reveal);
+  document.addEventListener("DOMContentLoaded", reveal);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) find("ask").requestSubmit();
   });
