@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,7 +140,7 @@ def _graded(
     scored: Scored, n_reported: int, grader: Grader, options: CardOptions, progress: _Progress
 ) -> tuple[Lists, Lists | None]:
     """The lists of the reported questions, and of the calibration questions where there are any."""
-    count_tokens = TokenCounter(read_tokenizer(grader.bundle)).count
+    count_tokens = token_counter(grader)
     made = []
     for part, is_reported in ((slice(None, n_reported), True), (slice(n_reported, None), False)):
         cases = scored.cases[part]
@@ -164,6 +164,11 @@ def _graded(
             )
         )
     return made[0], made[1] if len(made) > 1 else None
+
+
+def token_counter(grader: Grader) -> Callable[[Sequence[str]], list[int]]:
+    """Counts model tokens of texts."""
+    return TokenCounter(read_tokenizer(grader.bundle)).count
 
 
 def _encoder(grader: Grader, n_threads: int | None) -> Any:
