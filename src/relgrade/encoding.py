@@ -28,6 +28,11 @@ _IN_QUOTES = re.compile(
 )
 
 
+def max_characters(n_tokens: int) -> int:
+    """Characters of a text that are looked at for its first `n_tokens` tokens."""
+    return (n_tokens + 1) * MAX_CHARACTERS_PER_TOKEN
+
+
 def clean_text(text: str) -> str:
     """Replace what no tokenizer can read: lone surrogates become U+FFFD, NUL becomes a space."""
     if text.isascii():
@@ -132,6 +137,12 @@ class PairEncoder:
             for (query, _), encoded, cut in zip(pairs, document_ids, is_cut, strict=True)
         ]
 
+    def document_room(self, query: str) -> int:
+        """Tokens of a document that are read beside a query."""
+        limit = self.template
+        [(kept, _)] = _tokenise(self._tokenizer, [bare_query(query)], limit.max_query_tokens)
+        return limit.max_tokens - limit.n_fixed - len(kept)
+
     def _join(
         self, query_part: tuple[list[int], bool], document_part: tuple[list[int], bool], *, is_cut: bool
     ) -> EncodedPair:
@@ -224,7 +235,7 @@ def _plain_copy(tokenizer: Tokenizer) -> Tokenizer:
 
 def _tokenise(tokenizer: Tokenizer, texts: Sequence[str], n_wanted: int) -> list[tuple[list[int], bool]]:
     """The first `n_wanted` token ids of each text, and whether the text goes on after them."""
-    n_characters = (n_wanted + 1) * MAX_CHARACTERS_PER_TOKEN
+    n_characters = max_characters(n_wanted)
     encodings = tokenizer.encode_batch_fast([text[:n_characters] for text in texts], add_special_tokens=False)
     return [
         (encoding.ids[:n_wanted], len(encoding.ids) > n_wanted or len(text) > n_characters)

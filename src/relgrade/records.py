@@ -93,18 +93,21 @@ class Grade:
     """
 
     index: int  # position of the document in the call, from 0
-    logit: float  # raw log-odds of the model, before calibration
+    logit: float  # raw log-odds of the model, before calibration; of a long document, the best part's, corrected
     probability: float  # calibrated P(relevant) in [0, 1]
     relevant: bool  # probability >= threshold of the operating point
     operating_point: str  # name of the point that decided
     truncated: bool  # True when the model did not read the whole document
-    windows: int  # pieces the document was read in; 0 for a document without text
+    windows: int  # pieces the document was read in, those of all its parts together; 0 for a document without text
     id: str | None = None  # the caller's id of the document
     document: Any = field(default=None, repr=False, compare=False)  # the caller's own object, untouched
     verdict: Verdict = None  # type: ignore[assignment]  # left out, or a bundle without the two points: as `relevant`
     collection: str | None = None  # whose own calibration and points judged; None: those pooled over all
     # Sentences that carry the verdict, best first; () for one that is not relevant, None: was not asked for.
     evidence: tuple[EvidenceSpan, ...] | None = field(default=None, repr=False, compare=False)
+    # Of a document too long to be read at once, the part whose logit counted: (start, end) in code points of the text
+    # that the caller gave, the title not counted; None: it was read at once.
+    best_window: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.verdict is None:

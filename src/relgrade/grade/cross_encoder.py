@@ -9,9 +9,9 @@ from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
 
 from relgrade.bundle import Bundle
-from relgrade.encoding import EncodedPair, PairEncoder, PairTemplate, TokenCounter
+from relgrade.encoding import EncodedPair, PairEncoder, PairTemplate, TokenCounter, max_characters
 from relgrade.errors import BundleCorrupt, InvalidInput
-from relgrade.grade.runtime import RuntimeOutput
+from relgrade.grade.runtime import Room, RuntimeOutput
 from relgrade.grade.sessions import SequencePool, as_input, open_session
 from relgrade.grade.tokenizer import read_tokenizer
 
@@ -24,7 +24,7 @@ _KNOWN_INPUTS = _REQUIRED_INPUTS | {"token_type_ids"}
 
 
 class CrossEncoderRuntime:
-    """Implements `grade.runtime.Runtime` for bundles of architecture `cross-encoder`.
+    """Implements `grade.runtime.Reader` for bundles of architecture `cross-encoder`.
 
     Safe to call from several threads: sessions and tokenizers keep no state between calls.
 
@@ -105,6 +105,12 @@ class CrossEncoderRuntime:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Model tokens of each text, special tokens left out."""
         return self._counter.count(texts)
+
+    def room(self, query: str) -> Room:
+        """What the query leaves of the sequence: the longer the query, the less."""
+        template = self._encoder.template
+        n_characters = max_characters(template.max_tokens)
+        return Room(self._encoder.document_room(query), n_characters, template.max_document_words)
 
     def _run(self, encoded: Sequence[EncodedPair]) -> NDArray[np.float64]:
         """Logits of encoded pairs, shape (n_pairs,)."""

@@ -29,6 +29,7 @@ class PairText:
     is_blank: bool  # the document has no text, so it is judged by rule
     id: str | None
     original: Any  # the caller's own object
+    n_heading: int = 0  # characters of `text` before the first of the caller's own text: those of the title line
 
 
 def read_query(query: Any, *, place: str = "query") -> str:
@@ -71,7 +72,7 @@ def read_pair(value: Any, index: int) -> PairText:
     if isinstance(value, Pair):
         query = read_query(value.query, place=f"{place}, query")
         document = Document(_require_text(value.document, place), id=value.doc_id)
-        return PairText(index, query, *_rendered(document), document.id, value)
+        return _rendered(index, query, document, value)
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise InvalidInput(f"{place}: (query, document) or a Pair was expected, got {_describe(value)}")
     query = read_query(value[0], place=f"{place}, query")
@@ -172,13 +173,15 @@ def _identity(value: Any) -> str | None:
 
 def _pair_text(index: int, query: str, value: Any, place: str) -> PairText:
     document = to_document(value, place=place)
-    return PairText(index, query, *_rendered(document), document.id, value)
+    return _rendered(index, query, document, value)
 
 
-def _rendered(document: Document) -> tuple[str, bool]:
-    """The text the model reads, and whether the document has none of its own (a title is no document)."""
+def _rendered(index: int, query: str, document: Document, original: Any) -> PairText:
+    """The text the model reads. A document without text of its own is blank: a title is no document."""
     is_blank = not clean_text(document.text).strip()
-    return render_document(document), is_blank
+    text = render_document(document)
+    # Cleaning puts one character in the place of one, so that what is longer is the title.
+    return PairText(index, query, text, is_blank, document.id, original, n_heading=len(text) - len(document.text))
 
 
 def _not_a_document(value: Any, place: str) -> InvalidInput:

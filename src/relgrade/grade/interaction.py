@@ -14,9 +14,9 @@ from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
 
 from relgrade.bundle import Bundle
-from relgrade.encoding import EncodedText, TextEncoder, TextTemplate, TokenCounter
+from relgrade.encoding import EncodedText, TextEncoder, TextTemplate, TokenCounter, max_characters
 from relgrade.errors import BundleCorrupt, InvalidInput
-from relgrade.grade.runtime import RuntimeOutput
+from relgrade.grade.runtime import Room, RuntimeOutput
 from relgrade.grade.sessions import SequencePool, as_input, open_session
 from relgrade.grade.tokenizer import read_tokenizer
 
@@ -41,7 +41,7 @@ class _Text:
 
 
 class InteractionRuntime:
-    """Implements `grade.runtime.Runtime` for bundles of architecture `interaction`. Safe to share between threads.
+    """Implements `grade.runtime.Reader` for bundles of architecture `interaction`. Safe to share between threads.
 
     Args:
         encoder: session of one thread: `input_ids`, `attention_mask` -> states (1, n_tokens, n_hidden) and their mean.
@@ -116,6 +116,12 @@ class InteractionRuntime:
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Model tokens of each text, special tokens left out."""
         return self._counter.count(texts)
+
+    def room(self, query: str) -> Room:
+        """All windows of a document; the query is read by itself and takes none of it."""
+        template = self._texts.template
+        n_tokens = template.window_tokens * template.max_windows
+        return Room(n_tokens, max_characters(n_tokens))
 
     def _read(self, texts: Sequence[str], *, kind: Literal["query", "document"]) -> dict[str, _Text]:
         """Each distinct text, read once."""

@@ -27,7 +27,7 @@ def judge(items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> Itera
     Raises:
         GradingError: a logit is NaN or infinite; the grades before it have been yielded.
     """
-    logits, truncated, windows = _score(items, runtime)
+    logits, truncated, windows, spans = _score(items, runtime)
     bad = np.flatnonzero(~np.isfinite(logits))
     n_good = int(bad[0]) if bad.size else len(items)
     judged = _judge(items[:n_good], logits[:n_good], panel)
@@ -44,6 +44,7 @@ def judge(items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> Itera
             document=item.original,
             verdict="not relevant" if item.is_blank else verdict,
             collection=collection,
+            best_window=_of_caller(spans[i], item.n_heading),
         )
     if n_good < len(items):
         index = items[n_good].index
@@ -93,13 +94,19 @@ def _judge(
     return judged
 
 
+def _of_caller(span: tuple[int, int] | None, n_heading: int) -> tuple[int, int] | None:
+    """A span of the rendered text as one of the caller's text; a title of several lines may stand in it."""
+    return None if span is None else (max(0, span[0] - n_heading), max(0, span[1] - n_heading))
+
+
 def _score(
     items: Sequence[PairText], runtime: Runtime
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Logits, truncated and windows, each of shape (n_items,)."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64], list[tuple[int, int] | None]]:
+    """Logits, truncated, windows and spans, one a document."""
     logits = np.full(len(items), EMPTY_LOGIT)
     truncated = np.zeros(len(items), dtype=np.bool_)
     windows = np.zeros(len(items), dtype=np.int64)
+    spans: list[tuple[int, int] | None] = [None] * len(items)
     read = [i for i, item in enumerate(items) if not item.is_blank]
     if read:
         try:
@@ -112,4 +119,6 @@ def _score(
                 index=items[read[0]].index,
             )
         logits[read], truncated[read], windows[read] = output.logits, output.truncated, output.windows
-    return logits, truncated, windows
+        for i, row in enumerate(read):
+            spans[row] = output.span(i)
+    return logits, truncated, windows, spans

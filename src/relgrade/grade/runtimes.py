@@ -4,23 +4,25 @@ from importlib import import_module
 
 from relgrade.bundle import Bundle
 from relgrade.errors import BundleError
-from relgrade.grade.runtime import Runtime
+from relgrade.grade.long_documents import LongDocumentRuntime, PartsCorrection
+from relgrade.grade.runtime import Reader, Runtime
 
 RUNTIMES = {
     "cross-encoder": ("relgrade.grade.cross_encoder", "CrossEncoderRuntime"),
     "interaction": ("relgrade.grade.interaction", "InteractionRuntime"),
-}  # architecture -> module and class; each class has from_bundle(bundle, *, n_threads)
+}  # architecture -> module and class; each class has from_bundle(bundle, *, n_threads), and is a Reader or cuts
 
 
 def load_runtime(bundle: Bundle, *, n_threads: int | None = None) -> Runtime:
-    """Open the graphs of a bundle.
+    """Open the graphs of a bundle, so that documents of any length are graded.
 
     Args:
         bundle: checked, see `load_bundle`.
         n_threads: sequences read at once; None takes the cores of this process.
 
     Raises:
-        BundleError: this relgrade does not know the architecture, or a graph cannot be opened.
+        BundleError: this relgrade does not know the architecture, a graph cannot be opened, or an option makes no
+            sense.
     """
     architecture = bundle.manifest.architecture
     if architecture not in RUNTIMES:
@@ -29,5 +31,6 @@ def load_runtime(bundle: Bundle, *, n_threads: int | None = None) -> Runtime:
             f"{', '.join(sorted(RUNTIMES))}; run: pip install --upgrade relgrade"
         )
     module, name = RUNTIMES[architecture]
+    correction = PartsCorrection.of_bundle(bundle)  # before the graphs are opened
     runtime: Runtime = getattr(import_module(module), name).from_bundle(bundle, n_threads=n_threads)
-    return runtime
+    return LongDocumentRuntime(runtime, correction=correction) if isinstance(runtime, Reader) else runtime
