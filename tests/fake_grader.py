@@ -7,10 +7,12 @@ tests can kill a real process half way.
 import math
 import os
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 from relgrade.errors import GradingError
-from relgrade.records import Document, Grade, GradedList, OperatingPoint
+from relgrade.grade.sentences import split_sentences
+from relgrade.records import Document, EvidenceSpan, Grade, GradedList, OperatingPoint
 
 NO_NUMBER = "nonumber"  # a document with this word makes the fake model fail
 
@@ -22,11 +24,12 @@ class FakeGrader:
         self.delay_s = delay_s
         self.n_graded = 0
 
-    def grade_pairs(self, pairs):
+    def grade_pairs(self, pairs, *, evidence=False):
         for index, (query, document) in enumerate(pairs):
             time.sleep(self.delay_s)
             self.n_graded += 1
-            yield self._grade(query, document, index)
+            grade = self._grade(query, document, index)
+            yield replace(grade, evidence=self._evidence(query, grade)) if evidence else grade
 
     def grade(self, query, documents):
         grades = tuple(self.grade_pairs((query, document) for document in documents))
@@ -41,6 +44,13 @@ class FakeGrader:
                 break
             kept.append(grade)
         return GradedList(query, tuple(kept), self.operating_point, self.bundle.hash)
+
+    def _evidence(self, query, grade):
+        """Sentences with a word of the query, the longest first."""
+        text = grade.document.text
+        spans = [EvidenceSpan(a, b, text[a:b], 0.75, float(b - a)) for a, b in split_sentences(text)]
+        held = [span for span in spans if any(word in span.text.lower() for word in query.lower().split())]
+        return tuple(sorted(held, key=lambda span: -span.logit)) if grade.relevant else ()
 
     def any_relevant_probability(self, grades):
         return max((grade.probability for grade in grades), default=0.0)

@@ -552,3 +552,63 @@ def test_any_bytes_are_a_row_or_bad_data(raw):
     except InvalidData:
         return
     assert isinstance(row, dict)
+
+
+# --- evidence
+
+PAGE = "The sea is grey. A red 🍎 apple lies there! Gulls fly. Red is a colour."
+
+
+@pytest.fixture
+def pages(tmp_path):
+    (tmp_path / "pages.txt").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "other.txt").write_text("Nothing at all. Of any interest.", encoding="utf-8")
+
+
+def check_spans(spans):
+    assert [span["text"] for span in spans] == ["A red 🍎 apple lies there!", "Red is a colour."]
+    assert all(PAGE[span["start"] : span["end"]] == span["text"] for span in spans)
+    assert all(set(span) == {"start", "end", "text", "probability", "logit"} for span in spans)
+
+
+def test_evidence_of_a_query(cli, pages):
+    command = ("-q", "red", "--evidence", "pages.txt", "other.txt")
+    first, second = read_jsonl(cli(*command, "-f", "jsonl").stdout)
+    check_spans(first["evidence"])
+    assert second["evidence"] == []
+    table = list(csv.DictReader(io.StringIO(cli(*command, "-f", "csv").stdout)))
+    check_spans(json.loads(table[0]["evidence"]))
+    assert table[1]["evidence"] == "[]"
+    shown = cli(*command).stdout
+    assert "A red 🍎 apple lies there!" in shown.replace("└ ", "\0").partition("\0")[2]
+    plain = cli("-q", "red", "pages.txt", "-f", "csv").stdout
+    assert "evidence" not in plain.splitlines()[0]
+    assert "└" not in cli("-q", "red", "pages.txt").stdout
+
+
+def test_a_long_sentence_is_shown_whole(cli, tmp_path):
+    sentence = "Red " + "and yet another word " * 20 + "end."
+    (tmp_path / "long.txt").write_text(f"First of all. {sentence}", encoding="utf-8")
+    shown = cli("-q", "red", "--evidence", "long.txt").stdout
+    assert sentence in " ".join(shown.partition("└ ")[2].split())
+
+
+def test_evidence_of_pairs(cli, tmp_path):
+    rows = [{"query": "red", "document": PAGE}, {"query": "red", "document": "No.", "evidence": "mine"}]
+    write_pairs(tmp_path / "p.jsonl", rows)
+    first, second = read_jsonl(cli("p.jsonl", "--evidence").stdout)
+    check_spans(first["evidence"])
+    assert second["evidence"] == []
+    table = list(csv.DictReader(io.StringIO(cli("p.jsonl", "--evidence", "-f", "csv").stdout)))
+    check_spans(json.loads(table[0]["evidence"]))
+    plain = read_jsonl(cli("p.jsonl").stdout)
+    assert ("evidence" in plain[0], plain[1]["evidence"]) == (False, "mine"), "a field of the caller's own stays"
+
+
+def test_a_run_with_evidence_is_not_continued_without(cli, tmp_path):
+    write_pairs(tmp_path / "p.jsonl", [{"query": "red", "document": PAGE}])
+    assert cli("p.jsonl", "-o", "g.jsonl", "--evidence").exit_code == 0
+    assert cli("p.jsonl", "-o", "g.jsonl", "--evidence").exit_code == 0
+    refused = cli("p.jsonl", "-o", "g.jsonl")
+    assert refused.exit_code == 2
+    assert "written with evidence 'yes', this run has None" in refused.stderr

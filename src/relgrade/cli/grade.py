@@ -29,6 +29,9 @@ kept is what is `relevant` at the operating point; `verdict` is relevant, unsure
 the bundle names for it. A bundle with points by collection judges a document by the field of its row, and says so in
 `collection`.
 
+With --evidence a row has `evidence`: the sentences that carry the verdict, the best first, each with `start` and
+`end` in code points of the document, `text`, `probability` and `logit`; in csv as JSON. The table shows the best one.
+
 A run with -o graded.jsonl that was interrupted goes on where it stopped when the same command is run again; the
 file graded.jsonl.state.json beside it makes sure that input and grader are the same.
 
@@ -84,6 +87,9 @@ Exit codes:
     type=click.IntRange(min=1),
     help="With --query: like --only-relevant, but stop at this many tokens of text, the best first.",
 )
+@click.option(
+    "--evidence", is_flag=True, help="Tell the sentences that carry a verdict; reads what is relevant or unsure twice."
+)
 @click.option("--skip-bad", is_flag=True, help="Pass over lines that cannot be read: reported, counted, exit code 1.")
 @click.option("--bad", type=_FILE, help="Copy the lines that --skip-bad passes over here.")
 def grade(
@@ -101,6 +107,7 @@ def grade(
     top_k: int | None,
     min_keep: int | None,
     max_tokens: int | None,
+    evidence: bool,
     skip_bad: bool,
     bad: Path | None,
 ) -> None:
@@ -130,6 +137,7 @@ def grade(
                 overwrite=overwrite,
                 skip_bad=skip_bad,
                 bad_path=bad,
+                has_evidence=evidence,
             ),
         )
     else:
@@ -145,6 +153,7 @@ def grade(
                 bad_path=bad,
                 top_k=top_k,
                 policy=policy,
+                has_evidence=evidence,
             ),
         )
     click.get_current_context().exit(code)

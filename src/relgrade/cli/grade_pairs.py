@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from relgrade.cli import outcome
-from relgrade.cli.grading import VERDICT_FIELDS, chunked, grade_each, graded_row
+from relgrade.cli.grading import EVIDENCE_FIELD, VERDICT_FIELDS, chunked, grade_each, graded_row
 from relgrade.cli.lines import STDIN, Line, dump_object, open_bytes, read_lines
 from relgrade.cli.pair_rows import PairRow, read_pair_rows
 from relgrade.cli.progress import GradingProgress
+from relgrade.cli.render import csv_value
 from relgrade.cli.resume import InputPrefix, ResumableOutput, RunState
 from relgrade.errors import InvalidData, InvalidInput
 
@@ -35,6 +36,12 @@ class PairsJob:
     overwrite: bool = False
     skip_bad: bool = False
     bad_path: Path | None = None  # bad lines are copied here
+    has_evidence: bool = False  # rows tell the sentences that carry a verdict
+
+    @property
+    def csv_fields(self) -> tuple[str, ...]:
+        """Columns of a csv file."""
+        return (*CSV_FIELDS, EVIDENCE_FIELD) if self.has_evidence else CSV_FIELDS
 
 
 class _Output(Protocol):
@@ -117,7 +124,7 @@ def grade_pairs_file(grader: Grader, job: PairsJob) -> int:
                 rows,
                 output,
                 prefix,
-                to_bytes=_csv_row if job.format == "csv" else dump_object,
+                job=job,
                 progress=progress,
             )
             output.finish(prefix)
@@ -130,7 +137,7 @@ def _grade_rows(
     output: _Output,
     prefix: InputPrefix,
     *,
-    to_bytes: Callable[[dict[str, Any]], bytes],
+    job: PairsJob,
     progress: GradingProgress,
 ) -> None:
     for _ in range(output.n_rows):  # an earlier run wrote these
@@ -151,8 +158,9 @@ def _grade_rows(
             held.append(error)
 
     for chunk in chunked(until_bad()):
-        results = grade_each(grader, [(row.query, row.document) for row in chunk])
-        lines = [to_bytes(graded_row(row.row, row.id, result)) for row, result in zip(chunk, results, strict=True)]
+        results = grade_each(grader, [(row.query, row.document) for row in chunk], has_evidence=job.has_evidence)
+        graded = [graded_row(row.row, row.id, result) for row, result in zip(chunk, results, strict=True)]
+        lines = [_csv_row(row, job.csv_fields) if job.format == "csv" else dump_object(row) for row in graded]
         output.n_errors += sum(isinstance(result, Exception) for result in results)
         output.write(lines, prefix)
         progress.advance(len(chunk), n_bytes=prefix.n_bytes)
@@ -170,6 +178,8 @@ def _open_output(grader: Grader, job: PairsJob) -> Iterator[_Output]:
         run = {"bundle": grader.bundle.hash, "operating_point": grader.operating_point.name}
         if "base_rate" in grader.operating_point.evidence:
             run["base_rate"] = str(grader.operating_point.evidence["base_rate"])
+        if job.has_evidence:
+            run["evidence"] = "yes"
         with ResumableOutput(job.output, run=run, overwrite=job.overwrite) as output:
             yield output
         return
@@ -184,17 +194,17 @@ def _open_output(grader: Grader, job: PairsJob) -> Iterator[_Output]:
 
 def _begin(stream: _Stream, job: PairsJob) -> _Stream:
     if job.format == "csv":
-        stream.file.write(_csv_line(CSV_FIELDS))
+        stream.file.write(_csv_line(job.csv_fields))
     return stream
 
 
-def _csv_row(row: dict[str, Any]) -> bytes:
-    return _csv_line([row.get(name, "") for name in CSV_FIELDS])
+def _csv_row(row: dict[str, Any], names: Sequence[str]) -> bytes:
+    return _csv_line([csv_value(row.get(name)) for name in names])
 
 
 def _csv_line(values: Sequence[Any]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow("" if value is None else value for value in values)
+    csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode("utf-8", errors="replace")
 
 

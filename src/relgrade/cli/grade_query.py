@@ -37,6 +37,7 @@ class QueryJob:
     bad_path: Path | None = None  # bad lines are copied here
     top_k: int | None = None  # show at most this many
     policy: KeepPolicy | None = None  # None shows the rejected ones too
+    has_evidence: bool = False  # show the sentences that carry a verdict
 
 
 def grade_query(grader: Grader, job: QueryJob) -> int:
@@ -58,7 +59,7 @@ def grade_query(grader: Grader, job: QueryJob) -> int:
     if job.output and job.output.is_file() and job.output.stat().st_size and not job.overwrite:
         raise InvalidInput(f"{job.output}: exists; choose another output, or --overwrite")
     documents = _read(job)
-    verdicts = _judge(grader, job.query, documents)
+    verdicts = _judge(grader, job, documents)
     shown = _select(grader, job, verdicts)
     n_relevant = sum(verdict.is_relevant for verdict in verdicts)
     summary = f"{n_relevant} of {len(verdicts)} relevant at {_describe_point(grader)}, {len(shown)} shown"
@@ -92,10 +93,10 @@ def _read(job: QueryJob) -> list[Document]:
     return documents
 
 
-def _judge(grader: Grader, query: str, documents: Sequence[Document]) -> list[Verdict]:
+def _judge(grader: Grader, job: QueryJob, documents: Sequence[Document]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for chunk in chunked((document, len(document.text)) for document in documents):
-        results = grade_each(grader, [(query, document) for document in chunk])
+        results = grade_each(grader, [(job.query, document) for document in chunk], has_evidence=job.has_evidence)
         verdicts.extend(Verdict(document, result) for document, result in zip(chunk, results, strict=True))
     return verdicts
 
@@ -131,7 +132,7 @@ def _write(job: QueryJob, verdicts: Sequence[Verdict], summary: str) -> None:
         as_table(verdicts, query=job.query, summary=summary, file=page)
         content = page.getvalue().encode("utf-8")
     else:
-        content = as_jsonl(verdicts) if job.format == "jsonl" else as_csv(verdicts)
+        content = as_jsonl(verdicts) if job.format == "jsonl" else as_csv(verdicts, has_evidence=job.has_evidence)
     if job.output is not None:
         with job.output.open("wb", buffering=0) as file:  # unbuffered: nothing left to fail at closing
             _write_all(file, content)

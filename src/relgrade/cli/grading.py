@@ -6,6 +6,7 @@ It knows the grader and the fields it adds, and nothing of files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from relgrade.errors import GradingError, InvalidInput
@@ -19,8 +20,10 @@ CHUNK_CHARACTERS = 4_000_000  # a chunk of long documents is cut here, so that m
 
 VERDICT_FIELDS = (
     *("probability", "logit", "relevant", "verdict", "truncated", "windows", "operating_point"),
-    *("collection", "error"),
+    *("best_window", "collection", "error"),
 )
+
+EVIDENCE_FIELD = "evidence"  # where it was asked for; else a field of that name is the caller's own
 
 Item = TypeVar("Item")
 
@@ -59,12 +62,15 @@ def chunked(items: Iterable[tuple[Item, int]]) -> Iterator[list[Item]]:
         yield chunk
 
 
-def grade_each(grader: Grader, pairs: Sequence[tuple[str, Document]]) -> list[Grade | GradingError | InvalidInput]:
+def grade_each(
+    grader: Grader, pairs: Sequence[tuple[str, Document]], *, has_evidence: bool = False
+) -> list[Grade | GradingError | InvalidInput]:
     """A grade for each pair, or the error that stood in its way; the others are graded all the same.
 
     Args:
         grader: any object with `grade_pairs`.
         pairs: (query, document), in order.
+        has_evidence: grades carry the sentences that speak for them.
 
     Returns:
         One entry per pair, in order.
@@ -73,16 +79,18 @@ def grade_each(grader: Grader, pairs: Sequence[tuple[str, Document]]) -> list[Gr
         return []
     done: list[Grade | GradingError | InvalidInput] = []
     try:
-        done.extend(grade for grade in grader.grade_pairs(pairs))
+        options = {"evidence": True} if has_evidence else {}
+        done.extend(grade for grade in grader.grade_pairs(pairs, **options))
     except (GradingError, InvalidInput) as error:
         rest = pairs[len(done) :]
         if len(rest) == 1:
             return [*done, error]
         at = error.index - len(done) if isinstance(error, GradingError) else -1
+        parts = [rest[: len(rest) // 2], rest[len(rest) // 2 :]]  # it does not say which: halve until it stands alone
         if 0 <= at < len(rest):
-            return [*done, *grade_each(grader, rest[:at]), error, *grade_each(grader, rest[at + 1 :])]
-        middle = len(rest) // 2  # the error does not say which one: halve until it stands alone
-        return [*done, *grade_each(grader, rest[:middle]), *grade_each(grader, rest[middle:])]
+            parts = [rest[:at], rest[at + 1 :]]
+        before, after = (grade_each(grader, part, has_evidence=has_evidence) for part in parts)
+        return [*done, *before, *([error] if 0 <= at < len(rest) else []), *after]
     return done
 
 
@@ -97,7 +105,9 @@ def verdict_fields(result: Grade | GradingError | InvalidInput) -> dict[str, Any
             "truncated": result.truncated,
             "windows": result.windows,
             "operating_point": result.operating_point,
+            **({} if result.best_window is None else {"best_window": list(result.best_window)}),
             **({} if result.collection is None else {"collection": result.collection}),
+            **({} if result.evidence is None else {"evidence": [asdict(span) for span in result.evidence]}),
         }
     return {"error": str(result)}
 

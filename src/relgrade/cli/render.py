@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from relgrade.cli.grading import VERDICT_FIELDS, graded_row
+from relgrade.cli.grading import EVIDENCE_FIELD, VERDICT_FIELDS, graded_row
 from relgrade.cli.lines import dump_object
 from relgrade.cli.outcome import one_line
 from relgrade.encoding import clean_text
@@ -56,15 +57,21 @@ def as_jsonl(verdicts: Sequence[Verdict]) -> bytes:
     return b"".join(lines)
 
 
-def as_csv(verdicts: Sequence[Verdict]) -> bytes:
-    """A header and one row per document. Values stand as they are: a leading `=` is data."""
+def as_csv(verdicts: Sequence[Verdict], *, has_evidence: bool = False) -> bytes:
+    """A header and one row per document. Values stand as they are: a leading `=` is data. Evidence is JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_FIELDS)
+    names = (*CSV_FIELDS, EVIDENCE_FIELD) if has_evidence else CSV_FIELDS
+    writer.writerow(names)
     for verdict in verdicts:
         row = graded_row({"title": verdict.document.title}, verdict.document.id, verdict.result)
-        writer.writerow("" if row.get(name) is None else row[name] for name in CSV_FIELDS)
+        writer.writerow(csv_value(row.get(name)) for name in names)
     return clean_text(text.getvalue()).encode("utf-8")
+
+
+def csv_value(value: Any) -> Any:
+    """What stands in a cell: nothing for None, JSON for a list."""
+    return "" if value is None else json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
 
 
 def as_table(verdicts: Sequence[Verdict], *, query: str, summary: str, file: IO[str]) -> None:
@@ -105,6 +112,10 @@ def as_table(verdicts: Sequence[Verdict], *, query: str, summary: str, file: IO[
             Text(_bar(result.probability, console), style=style),
             document,
         )
+        if result.evidence:
+            best = _plain(one_line(result.evidence[0].text), console)
+            mark = "└ " if _is_unicode(console) else "> "
+            table.add_row("", "", "", Text(mark + best, style="italic", no_wrap=False, overflow="fold"))
     console.print(table)
     console.print(Text(_plain(one_line(summary), console)))
 

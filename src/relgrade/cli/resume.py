@@ -172,11 +172,12 @@ class ResumableOutput:
             raise InvalidInput(f"{self._state_path}: not the note of a run; {start_again}") from error
         if state.version != STATE_VERSION:
             raise InvalidInput(f"{self._state_path}: written by another version of relgrade; {start_again}")
-        for name, value in run.items():
-            if state.run.get(name) != value:
+        for name in sorted({*run, *state.run}):  # an option that was left out this time counts too
+            before, now = state.run.get(name), run.get(name)
+            if before != now:
                 raise InvalidInput(
-                    f"{self.path}: its rows were written with {name.replace('_', ' ')} {state.run.get(name)!r}, "
-                    f"this run has {value!r}; {start_again}"
+                    f"{self.path}: its rows were written with {name.replace('_', ' ')} {before!r}, "
+                    f"this run has {now!r}; {start_again}"
                 )
         return state
 
