@@ -12,6 +12,7 @@ import numpy as np
 from relgrade.errors import InvalidInput
 from relgrade.evaluate.confidence import Reliability, rows_reliability
 from relgrade.evaluate.curve import ThresholdCurve, rows_curve
+from relgrade.evaluate.diagnoses import diagnose
 from relgrade.evaluate.evaluation import Evaluation, compare_scores
 from relgrade.evaluate.flips import Flips, compare_verdicts
 from relgrade.evaluate.intervals import LEVEL, Estimate
@@ -23,6 +24,7 @@ from relgrade.evaluate.twins import ListScore, TwinLists, compare_twins
 from relgrade.evaluate.wording import notes_on, summary_sentences
 
 SCHEMA_VERSION = 1
+WORD_OVERLAP = "BM25"  # name of the baseline that counts words
 EXCERPT_CHARACTERS = 700  # of a document, in the list of mistakes
 
 
@@ -143,6 +145,8 @@ def build_report(
         if probabilities is None
         else rows_reliability(rows, probabilities, n_draws=chosen.n_draws, seed=chosen.seed)
     )
+    by_words = next((each.evaluation for each in measured if each.name == WORD_OVERLAP), None)
+    failures = diagnose(rows, measured[0].evaluation, probabilities=probabilities, word_overlap=by_words)
     return Report(
         about=dict(about or {}),
         data=_describe(judgements),
@@ -156,7 +160,7 @@ def build_report(
         against=None if against is None else _compare(grader, against, judgements, chosen),
         false_keeps=false_keeps,
         false_drops=false_drops,
-        notes=(*notes, *notes_on(rows, grader.ranking)),
+        notes=(*notes, *notes_on(rows, grader.ranking), *(each.sentence for each in failures)),
     )
 
 
