@@ -80,9 +80,8 @@ def with_lists(cases: Sequence[Case], path: Path | str) -> list[Case]:
 
 
 def _with_list(case: Case, pairs: Sequence[Pair]) -> Case:
-    ranks = [pair.fields.get("rank") for pair in pairs]
-    if all(isinstance(rank, int) for rank in ranks):
-        pairs = [pair for _, pair in sorted(zip(ranks, pairs, strict=True), key=lambda each: each[0])]
+    if all(isinstance(pair.fields.get("rank"), int) for pair in pairs):
+        pairs = sorted(pairs, key=lambda pair: int(pair.fields["rank"]))
     documents = {pair.doc_id: Listed(pair.doc_id, pair.document) for pair in pairs}
     relevant = case.relevant
     if relevant is None and not case.answers and pairs and all(pair.label is not None for pair in pairs):
