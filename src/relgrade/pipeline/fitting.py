@@ -44,6 +44,7 @@ def fit_student(
         InvalidInput, InvalidSettings: as `student.fit`.
     """
     from relgrade.student import build_student, fit
+    from relgrade.student.diagnoses import diagnose_padding, diagnose_training
 
     train = list(read_pairs(train_path))
     validation = [] if validation_path is None else list(read_pairs(validation_path))
@@ -63,10 +64,21 @@ def fit_student(
         "n_parameters_trained": report.n_parameters_trained,
     }
     write_json(output / REPORT_NAME, told)
+    failures = [
+        *diagnose_training(
+            report.history,
+            [float(pair.label or 0.0) for pair in train],
+            student=student,
+            training=training,
+            positive_weight=positive_weight,
+        ),
+        *diagnose_padding(built, validation or train),
+    ]
     best = "no validation" if report.best_metric is None else f"{training.metric} {report.best_metric:.4f}"
     return [
         f"{report.n_parameters_trained:,} parameters, {report.steps:,} steps, "
-        f"best after {report.best_step or report.steps:,}: {best}"
+        f"best after {report.best_step or report.steps:,}: {best}",
+        *(f"! {failure}" for failure in failures),
     ]
 
 
