@@ -9,7 +9,7 @@ import json
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -63,12 +63,21 @@ _MAX_ERROR = click.option(
 @_STUDENT
 @click.argument("output", metavar="OUT", type=click.Path())
 @click.option("--int8/--no-int8", default=_DEFAULTS.quantise, show_default=True, help="Write an int8 graph too.")
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["float", "two-digit"]),
+    default=_DEFAULTS.arithmetic,
+    show_default=True,
+    help="How the int8 graph multiplies: with floats, or faster in int8 with two digits for each activation.",
+)
 @_MAX_ERROR
-def export(student_folder: str, output: str, int8: bool, max_logit_error: float) -> None:
+def export(
+    student_folder: str, output: str, int8: bool, arithmetic: Literal["float", "two-digit"], max_logit_error: float
+) -> None:
     """Write graphs and say what they are; `_EXPORT_HELP` is what the user reads."""
     from relgrade.pipeline.exporting import export_student
 
-    settings = ExportSettings(max_logit_error=max_logit_error, quantise=int8)
+    settings = ExportSettings(max_logit_error=max_logit_error, quantise=int8, arithmetic=arithmetic)
     try:
         lines = export_student(Path(student_folder), Path(output), settings)
     except ParityError as error:

@@ -94,7 +94,7 @@ def export_cross_encoder(student: CrossEncoderStudent, folder: Path | str, setti
             f"was expected; this {config.model_type} cannot be exported faithfully, choose another base model"
         )
     if int8 is not None:
-        quantise(fp32, int8)
+        quantise(fp32, int8, arithmetic=settings.arithmetic)
     return ExportedGraphs(fp32, int8, inputs, fusion, error)
 
 

@@ -54,7 +54,7 @@ def export_interaction(student: InteractionStudent, folder: Path | str, settings
     Args:
         student: on the CPU, in float32.
         folder: where to write; made.
-        settings: `quantise` is read here; `measure_interaction` and `check_parity` hold the limits.
+        settings: `quantise` and `arithmetic` are read here; `measure_interaction` and `check_parity` hold the limits.
     """
     folder = Path(folder)
     fp32, head = folder / FP32_NAME, folder / HEAD_NAME
@@ -84,7 +84,7 @@ def export_interaction(student: InteractionStudent, folder: Path | str, settings
     _export_head(student, head)
     int8 = folder / INT8_NAME if settings.quantise else None
     if int8 is not None:
-        quantise(fp32, int8)
+        quantise(fp32, int8, arithmetic=settings.arithmetic)
     return InteractionGraphs(fp32, int8, head, fusion)
 
 

@@ -48,9 +48,10 @@ def open_session(path: Path | str, *, n_threads: int = 1) -> ort.InferenceSessio
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
-    # Sequences come in every length. The arena would keep the largest block of each shape it ever saw, and a memory
-    # pattern is only of use when the same shape returns.
-    options.enable_cpu_mem_arena = False
+    # Without the arena large buffers are mapped and unmapped at every run, which cost up to a third of it; with it the
+    # process holds less, since blocks of one length serve the next (docs/performance.md).
+    options.enable_cpu_mem_arena = True
+    # A memory pattern is of use only when the same shape returns; sequences come in every length.
     options.enable_mem_pattern = False
     # int8 weights become floats once, now; without this, at every run.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
