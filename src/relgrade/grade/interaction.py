@@ -1,9 +1,11 @@
 """Runs an interaction bundle: every text read alone by one encoder graph, every pair judged by a small head graph.
 
 Each distinct query and document of a call is read once. Sequences are never padded or batched, so a logit depends on
-its own query and document alone, bit for bit.
+its own query and document alone, bit for bit. With a document cache every document is judged by its int8 states, found
+or new, so a logit does not depend on what the cache holds either.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -16,9 +18,11 @@ from tokenizers import Tokenizer
 from relgrade.bundle import Bundle
 from relgrade.encoding import EncodedText, TextEncoder, TextTemplate, TokenCounter, max_characters
 from relgrade.errors import BundleCorrupt, InvalidInput
+from relgrade.grade.document_cache import DocumentCache, space_of
+from relgrade.grade.document_states import FORMAT, DocumentStates
 from relgrade.grade.runtime import Room, RuntimeOutput
 from relgrade.grade.sessions import SequencePool, as_input, open_session
-from relgrade.grade.tokenizer import read_tokenizer
+from relgrade.grade.tokenizer import TOKENIZER_NAME, read_tokenizer
 
 ENCODER_ROLE, HEAD_ROLE = "encoder", "head"  # in Manifest.graphs
 
@@ -49,6 +53,8 @@ class InteractionRuntime:
         tokenizer: the one the encoder was trained with.
         template: how texts become windows.
         n_threads: sequences in flight at once; None takes the cores of this process.
+        document_cache: of documents that were read before; None: all are read.
+        space: names what decides the states of a text; of the cache, see `document_cache.space_of`.
 
     Raises:
         BundleCorrupt: the head has other inputs.
@@ -62,6 +68,8 @@ class InteractionRuntime:
         tokenizer: Tokenizer,
         template: TextTemplate,
         n_threads: int | None = None,
+        document_cache: DocumentCache | None = None,
+        space: str = "",
     ) -> None:
         found = frozenset(item.name for item in head.get_inputs())
         if found != _HEAD_INPUTS:
@@ -71,9 +79,13 @@ class InteractionRuntime:
         self._texts = TextEncoder(tokenizer, template)
         self._counter = TokenCounter(tokenizer)
         self._pool = SequencePool(n_threads)
+        self.document_cache = document_cache
+        self.space = space
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, n_threads: int | None = None) -> Self:
+    def from_bundle(
+        cls, bundle: Bundle, *, n_threads: int | None = None, document_cache: DocumentCache | None = None
+    ) -> Self:
         """Open the graphs and the tokenizer of a bundle.
 
         Raises:
@@ -89,6 +101,8 @@ class InteractionRuntime:
             tokenizer=read_tokenizer(bundle),
             template=_read_template(bundle.manifest.template),
             n_threads=n_threads,
+            document_cache=document_cache,
+            space=_space_of(bundle),
         )
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> RuntimeOutput:
@@ -104,7 +118,7 @@ class InteractionRuntime:
         windows = np.empty(len(pairs), np.int64)
         for rows in _chunks(pairs):
             queries = self._read([pairs[row][0] for row in rows], kind="query")
-            documents = self._read([pairs[row][1] for row in rows], kind="document")
+            documents = self._read_documents([pairs[row][1] for row in rows])
             feeds = [_feed(queries[pairs[row][0]], documents[pairs[row][1]]) for row in rows]
             for row, outputs in zip(rows, self._pool.run_each(self._head, feeds), strict=True):
                 query, document = queries[pairs[row][0]], documents[pairs[row][1]]
@@ -122,6 +136,30 @@ class InteractionRuntime:
         template = self._texts.template
         n_tokens = template.window_tokens * template.max_windows
         return Room(n_tokens, max_characters(n_tokens))
+
+    def read_states(self, texts: Sequence[str]) -> dict[str, DocumentStates]:
+        """The states of each distinct document, read now, whatever the cache holds.
+
+        Args:
+            texts: rendered documents, clean and not blank.
+        """
+        read = self._read(texts, kind="document")
+        return {
+            name: DocumentStates.quantise(text.ids[0], text.states[0], text.vectors[0], truncated=text.truncated)
+            for name, text in read.items()
+        }
+
+    def _read_documents(self, texts: Sequence[str]) -> dict[str, _Text]:
+        """Each distinct document: as the cache has it, or read once and handed to the cache."""
+        if self.document_cache is None:
+            return self._read(texts, kind="document")
+        known = self.document_cache.get(self.space, texts)
+        missing = [text for text in texts if text not in known]
+        if missing:
+            read = self.read_states(missing)
+            self.document_cache.put(self.space, read)
+            known |= read
+        return {name: _restore(states) for name, states in known.items()}
 
     def _read(self, texts: Sequence[str], *, kind: Literal["query", "document"]) -> dict[str, _Text]:
         """Each distinct text, read once."""
@@ -169,6 +207,20 @@ def _join(text: EncodedText, outputs: Sequence[Sequence[NDArray[Any]]], *, n_pre
         ids, states = [text.windows[0][-1]], [outputs[0][0][:, -1:]]
     vectors = np.stack([found[1] for found in outputs], axis=1)
     return _Text(as_input(ids), np.concatenate(states, axis=1), vectors, text.truncated)
+
+
+def _restore(document: DocumentStates) -> _Text:
+    return _Text(document.ids.astype(np.int64)[None], document.states[None], document.vectors[None], document.truncated)
+
+
+def _space_of(bundle: Bundle) -> str:
+    files = bundle.manifest.files
+    return space_of(
+        encoder_sha256=files[bundle.manifest.graphs[ENCODER_ROLE]].sha256,
+        tokenizer_sha256=files[TOKENIZER_NAME].sha256,
+        template=json.dumps(bundle.manifest.template, sort_keys=True),
+        states_format=FORMAT,
+    )
 
 
 def _feed(query: _Text, document: _Text) -> dict[str, NDArray[Any]]:
