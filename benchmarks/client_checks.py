@@ -61,6 +61,16 @@ def cohere_checks(url: str) -> Iterator[Check]:
         return of(reply)
 
     yield "cohere", "Client.rerank return_documents", with_documents
+    if hasattr(cohere, "RerankRelevantSpans"):  # from 7 on
+
+        def with_spans() -> bool:
+            wanted = cohere.RerankRelevantSpans(mode="enabled", threshold=0.2, max_spans=1)
+            text = f"It rained all day. {BEST}"
+            reply = v2.rerank(model="m", query=QUERY, documents=[text], relevant_spans=wanted)
+            (span,) = reply.results[0].relevant_spans or ()
+            return text[span.start : span.end] == BEST and 0.2 <= span.score <= 1.0
+
+        yield "cohere", "ClientV2.rerank relevant_spans", with_spans
     yield (
         "cohere",
         "ClientV2.rerank, error",

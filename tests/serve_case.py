@@ -42,6 +42,22 @@ class BrokenRuntime(FakeRuntime):
         return super().score(pairs)
 
 
+class Bridge(httpx.BaseTransport):
+    """A blocking transport into an ASGI app, for the blocking client."""
+
+    def __init__(self, app):
+        self._inner = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+
+    def handle_request(self, request):
+        async def run():
+            sent = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
+            response = await self._inner.handle_async_request(sent)
+            return response.status_code, response.headers, await response.aread()
+
+        status, headers, content = asyncio.run(run())
+        return httpx.Response(status, headers=headers, content=content, request=request)
+
+
 def replace_bundle(folder, **changes):
     write_bundle(folder, fake_manifest(**changes), fake_files(), overwrite=True)
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from tests.fake_runtime import NAN_WORD, FakeRuntime, fake_bundle, fake_logit
-from tests.serve_case import make_app
+from tests.serve_case import Bridge, make_app
 
 from relgrade.bundle import load_bundle
 from relgrade.cli import main
@@ -40,22 +40,6 @@ CHANGES = {"any_relevant": ListCalibration(best=1.0)}
 def blocking(handle):
     """An httpx transport for a function."""
     return httpx.MockTransport(handle)
-
-
-class Bridge(httpx.BaseTransport):
-    """A blocking transport into an ASGI app, for the blocking client."""
-
-    def __init__(self, app):
-        self._inner = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-
-    def handle_request(self, request):
-        async def run():
-            sent = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
-            response = await self._inner.handle_async_request(sent)
-            return response.status_code, response.headers, await response.aread()
-
-        status, headers, content = asyncio.run(run())
-        return httpx.Response(status, headers=headers, content=content, request=request)
 
 
 @pytest.fixture
@@ -151,7 +135,7 @@ def test_what_could_not_be_compressed_is_kept_whole(app, policy):
 
     with Client("http://x", transport=blocking(away), retries=0, on_error=policy) as client:
         found = client.compress(QUERY, PAGES)
-    assert found.texts == (PAGES[:1] + [PAGES[1]["text"]] + PAGES[2:] if policy == "keep_all" else [])
+    assert found.texts == ([*PAGES[:1], PAGES[1]["text"], *PAGES[2:]] if policy == "keep_all" else [])
     assert found.failure.reason == "unreachable"
     assert found.tokens_after == 0
     with Client("http://127.0.0.1", transport=Bridge(app), on_error=policy) as client:

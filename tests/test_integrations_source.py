@@ -316,8 +316,7 @@ def sources(tmp_path_factory):
     httpx = pytest.importorskip("httpx")
     from relgrade.client import Client
     from relgrade.grade.grader import Grader
-    from serve_case import make_app
-    from test_client import Bridge
+    from serve_case import Bridge, make_app
 
     folder = tmp_path_factory.mktemp("sources") / "bundle"
     bundle = fake_bundle(folder)

@@ -4,17 +4,20 @@ import asyncio
 import importlib.util
 import json
 import logging
+import re
 import statistics
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.fake_runtime import FakeRuntime, fake_bundle
-from tests.serve_case import KEY, SlowRuntime, ask, asking, make_app, make_rack, replace_bundle
+from tests.serve_case import KEY, Bridge, SlowRuntime, ask, asking, make_app, make_rack, replace_bundle
 
 from relgrade.bundle import load_bundle
 from relgrade.errors import InvalidSettings, ParityError
-from relgrade.serve import ModelRack, ServeSettings, create_app
+from relgrade.grade.grader import DEFAULT_BUNDLE
+from relgrade.serve import ModelRack, ServeSettings, create_app, load_bundle_and_runtime
 from relgrade.serve.keys import Keyring
 from relgrade.serve.logs import JsonFormatter
 from relgrade.serve.refusals import Denied, RateLimited
@@ -67,6 +70,8 @@ def test_answers_fit_the_openapi_page(folder):
     rows = [
         ("/v1/grade", BODY, "GradedList"),
         ("/v1/grade", {"queries": [BODY]}, "GradedLists"),
+        ("/v1/grade", {**BODY, "evidence": True, "compress": {"threshold": 0.3}}, "GradedList"),
+        ("/v1/grade", {**BODY, "evidence": True, "compress": True, "on_error": "keep_all"}, "GradedList"),
         ("/rerank", {"query": "q", "texts": ["a"]}, "TeiReply"),
         ("/rerank", BODY, "RerankReply"),
         ("/rerank", {}, "Error"),
@@ -78,6 +83,44 @@ def test_answers_fit_the_openapi_page(folder):
             name = "GradedList"
         schema = {"$ref": f"#/components/schemas/{name}", "components": page["components"]}
         jsonschema.validate(told, schema)
+
+
+def test_the_page_describes_what_evidence_looks_like(folder):
+    import jsonschema
+
+    page = json.loads((DOCS / "openapi.json").read_text(encoding="utf-8"))
+    texts = [f"Text {i} of some. And more of it." for i in range(9)]
+    body = {"query": "q", "documents": texts, "evidence": True, "compress": {"threshold": 0.0}}
+    told = ask(make_app(folder), "/v1/grade", body).json()
+    row = next(row for row in told["results"] if row["evidence"])
+    schema = {"$ref": "#/components/schemas/Grade", "components": page["components"]}
+    jsonschema.validate(row, schema)
+    assert set(row["evidence"][0]) == set(page["components"]["schemas"]["Sentence"]["properties"])
+    assert set(row["compressed"]) == set(page["components"]["schemas"]["Compressed"]["properties"])
+    for harm in ({"evidence": [{"start": 1}]}, {"compressed": {"text": "x"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**row, **harm}, schema)
+
+
+@pytest.mark.skipif(not DEFAULT_BUNDLE.is_dir(), reason="without the embedded grader")
+def test_the_code_of_the_page_prints_what_it_says(monkeypatch, capsys):
+    text = (DOCS / "serve.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    app = create_app(ModelRack({"default": None}, load=load_bundle_and_runtime))
+    real = httpx.Client
+    monkeypatch.setattr(httpx, "Client", lambda **options: real(**{**options, "transport": Bridge(app)}))
+    for block in blocks:
+        exec(block, {})
+    said = [line.strip().removeprefix("# -> ") for block in blocks for line in block.splitlines() if "# -> " in line]
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_the_curls_of_the_page_are_sound(folder):
+    text = (DOCS / "serve.md").read_text(encoding="utf-8")
+    bodies = re.findall(r"curl [^\n]*/v1/grade[^\n]*-d '(.*?)'$", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(bodies) == 2
+    for body in bodies:
+        assert ask(make_app(folder), "/v1/grade", json.loads(body)).status_code == 200
 
 
 # --- keys

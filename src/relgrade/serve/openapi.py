@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from relgrade.serve.rerank_request import MAX_RANK_FIELDS
 from relgrade.serve.routes_rerank import RERANK_PATHS
 
 _TEXT = {"type": "string"}
+_QUERY = {"type": "string", "pattern": r"\S", "description": "Not blank."}
 _FLAG = {"type": ["boolean", "null"]}
 _COUNT = {"type": ["integer", "null"], "minimum": 0}
 _METADATA = {"type": "object", "additionalProperties": True}
@@ -41,10 +43,19 @@ _POLICY = _object(
     max_keep={"type": ["integer", "null"], "minimum": 1},
     max_tokens={"type": ["integer", "null"], "minimum": 1},
 )
+_SENTENCE_POINT = _object(
+    point={"type": ["string", "null"], "description": "Name of an operating point."},
+    threshold={"type": ["number", "null"], "minimum": 0, "maximum": 1},
+)
 _LIST_OPTIONS = {
     "operating_point": {"type": ["string", "null"], "description": "Name of the threshold; the bundle's default."},
     "policy": {"anyOf": [_ref("KeepPolicy"), {"type": "null"}]},
     "base_rate": {"type": ["number", "null"], "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "evidence": {**_FLAG, "description": "Tell the sentences that carry each verdict."},
+    "compress": {
+        "anyOf": [{"type": ["boolean", "null"]}, _SENTENCE_POINT],
+        "description": "Keep of each document the sentences above a point, or those above the one named here.",
+    },
 }
 _DOCUMENTS = {"type": "array", "items": _ref("Document")}
 _CALL_OPTIONS = {
@@ -62,15 +73,57 @@ _GRADE = _object(
     logit={"type": ["number", "null"]},
     truncated={"type": "boolean"},
     windows={"type": "integer"},
+    best_window={
+        "type": "array",
+        "items": {"type": "integer", "minimum": 0},
+        "minItems": 2,
+        "maxItems": 2,
+        "description": "Start and end, in code points of the text that was sent, of the part that decided, where a "
+        "document was too long to be read at once.",
+    },
     collection=_TEXT,
+    evidence={
+        "type": ["array", "null"],
+        "items": _ref("Sentence"),
+        "description": "Best first, where it was asked for; empty: not relevant. Null: the sentences were not judged.",
+    },
+    compressed={
+        "anyOf": [_ref("Compressed"), {"type": "null"}],
+        "description": "Of a document that is kept, where it was asked for. Null: dropped, or kept whole.",
+    },
     error=_TEXT,
 )
+_OFFSET = {"type": "integer", "minimum": 0, "description": "In code points of the text that was sent."}
+_SENTENCE = _object(
+    ("start", "end", "text", "probability", "logit"),
+    start=_OFFSET,
+    end=_OFFSET,
+    text=_TEXT,
+    probability={"type": "number", "minimum": 0, "maximum": 1},
+    logit={"type": "number"},
+)
+_N = {"type": "integer", "minimum": 0}
+_COMPRESSED = _object(
+    ("text", "spans", "sentences", "n_sentences", "n_unread", "tokens_before", "tokens_after"),
+    text=_TEXT,
+    spans={"type": "array", "items": {"type": "array", "items": _OFFSET, "minItems": 2, "maxItems": 2}},
+    sentences={"type": "array", "items": _ref("Sentence")},
+    n_sentences=_N,
+    n_unread=_N,
+    tokens_before=_N,
+    tokens_after=_N,
+)
 _FAILURE = _object(
-    ("policy", "reason", "message", "documents"),
+    ("policy", "reason", "message", "documents", "without_evidence"),
     policy={"enum": ["keep_all", "drop_all"]},
     reason=_TEXT,
     message=_TEXT,
-    documents={"type": "array", "items": {"type": "integer"}},
+    documents={"type": "array", "items": {"type": "integer"}, "description": "Positions of those not judged."},
+    without_evidence={
+        "type": "array",
+        "items": {"type": "integer"},
+        "description": "Positions of those whose sentences should have been judged and were not.",
+    },
 )
 _LIST_FIELDS = {
     "operating_point": _object(
@@ -82,36 +135,49 @@ _LIST_FIELDS = {
     "results": {"type": "array", "items": _ref("Grade")},
     "failure": {"anyOf": [_ref("Failure"), {"type": "null"}]},
 }
+_COMPRESSION = _object(
+    ("sentence_threshold", "tokens_before", "tokens_after"),
+    sentence_threshold={"type": ["number", "null"]},
+    tokens_before=_N,
+    tokens_after=_N,
+)
 _REPLY_FIELDS = {
     "object": _TEXT,
     "id": _TEXT,
     "model": _TEXT,
     "bundle_hash": _TEXT,
-    "usage": _object(documents={"type": "integer"}, tokens={"type": "integer"}),
+    "usage": _object(documents={"type": "integer"}, tokens={"type": "integer"}, sentences={"type": "integer"}),
     "timings": {"type": "object"},
 }
+_SPANS = _object(
+    mode={"enum": ["enabled", "disabled", None]},
+    threshold={"type": ["number", "null"], "minimum": 0, "maximum": 1, "default": 0.1},
+    max_spans={"type": ["integer", "null"], "minimum": 1},
+)
 SCHEMAS: dict[str, Any] = {
     "Document": _DOCUMENT,
     "KeepPolicy": _POLICY,
     "Grade": _GRADE,
+    "Sentence": _SENTENCE,
+    "Compressed": _COMPRESSED,
     "Failure": _FAILURE,
     "GradeRequest": _object(
-        ("query", "documents"), query=_TEXT, documents=_DOCUMENTS, **_LIST_OPTIONS, **_CALL_OPTIONS
+        ("query", "documents"), query=_QUERY, documents=_DOCUMENTS, **_LIST_OPTIONS, **_CALL_OPTIONS
     ),
     "GradeManyRequest": _object(
         ("queries",),
         queries={
             "type": "array",
-            "items": _object(("query", "documents"), query=_TEXT, documents=_DOCUMENTS, **_LIST_OPTIONS),
+            "items": _object(("query", "documents"), query=_QUERY, documents=_DOCUMENTS, **_LIST_OPTIONS),
         },
         **_LIST_OPTIONS,
         **_CALL_OPTIONS,
     ),
-    "GradedList": _object(tuple(_LIST_FIELDS), **_REPLY_FIELDS, **_LIST_FIELDS),
+    "GradedList": _object(tuple(_LIST_FIELDS), **_REPLY_FIELDS, **_LIST_FIELDS, compression=_COMPRESSION),
     "GradedLists": _object(("lists",), **_REPLY_FIELDS, lists={"type": "array", "items": _ref("GradedList")}),
     "TeiRequest": _object(
         ("query", "texts"),
-        query=_TEXT,
+        query=_QUERY,
         texts={"type": "array", "items": _TEXT},
         truncate=_FLAG,
         raw_scores=_FLAG,
@@ -123,16 +189,20 @@ SCHEMAS: dict[str, Any] = {
     },
     "RerankRequest": _object(
         ("query", "documents"),
-        query=_TEXT,
+        query=_QUERY,
         documents={"type": "array", "items": {"oneOf": [_TEXT, {"type": "object"}]}},
         model={"type": ["string", "null"]},
         top_n=_COUNT,
         top_k={**_COUNT, "description": "With it, the answer is Voyage's."},
         return_documents=_FLAG,
-        rank_fields={"type": ["array", "null"], "items": _TEXT},
+        rank_fields={"type": ["array", "null"], "items": _TEXT, "description": f"At most {MAX_RANK_FIELDS}."},
         raw_scores=_FLAG,
         filter={**_FLAG, "description": "Leave out what the operating point drops; off by default."},
         operating_point={"type": ["string", "null"]},
+        relevant_spans={
+            "anyOf": [_SPANS, {"type": "null"}],
+            "description": "Each result gets `relevant_spans`: start and end in code points, and score, best first.",
+        },
     ),
     "RerankReply": _object(
         ("model", "usage"),
@@ -144,14 +214,14 @@ SCHEMAS: dict[str, Any] = {
     "SystemOneRequest": _object(
         ("state", "questions"),
         model={"type": ["string", "null"]},
-        state={"type": "object"},
-        questions={"type": "object"},
+        state={"type": "object", "description": "A query and its document, passage or documents."},
+        questions={"type": "object", "minProperties": 1, "maxProperties": 400},
     ),
     "DecisionRequest": _object(
         ("input", "questions"),
         model={"type": ["string", "null"]},
         input={"type": ["string", "array"]},
-        questions={"type": "array", "items": {"type": "object"}},
+        questions={"type": "array", "minItems": 1, "maxItems": 400, "items": {"type": "object"}},
     ),
     "Reply": {"type": "object"},
     "Error": _object(
@@ -212,6 +282,11 @@ def _described(app: FastAPI) -> dict[str, Any]:
             operation["responses"] |= {status: {"description": d, **error} for status, d in told_statuses.items()}
     for status, words in (("404", "There is no admin key."), ("409", "A bundle was refused; the old one serves on.")):
         found["paths"]["/admin/reload"]["post"]["responses"][status] = {"description": words}
+    lines = found["paths"]["/v1/grade"]["post"]["responses"]["200"]["content"]
+    lines["application/x-ndjson"] = {"schema": {"description": "With stream: an object a line, the last one the rest."}}
+    page = found["paths"].get("/", {}).get("get")
+    if page is not None:
+        page["responses"]["200"] = {"description": "The playground.", "content": {"text/html": {}}}
     found["paths"]["/ready"]["get"]["responses"]["503"] = {"description": _STATUSES["503"]}
     return found
 
