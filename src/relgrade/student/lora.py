@@ -4,6 +4,7 @@ The head is trained and saved with them: a head that is left out of an adapter's
 Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -67,7 +68,9 @@ def add_adapters(student: CrossEncoderStudent, *, rank: int, alpha: float, seed:
         target_modules=[name for name, module in linear if id(module) in below],
         modules_to_save=heads,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft 0.21 asks for a property that transformers 5 has given another name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         torch.default_generator.manual_seed(seed)
         adapted = get_peft_model(backbone, config)
     # Adapters read the inputs of frozen layers; gradient checkpointing needs them to carry gradients.

@@ -1,0 +1,226 @@
+"""Adapters, heads on frozen backbones, and models that answer in words: what is saved is what was trained."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from paper_case import rows_of, settings_of, write_data
+from relgrade.errors import InvalidInput, InvalidSettings, TrainingError
+from relgrade.paper import frozen
+from relgrade.paper.table import read_results, run_rows
+from relgrade.records import Pair
+from relgrade.settings import StudentSettings, TrainingSettings
+from relgrade.student import fit, load_student
+from relgrade.student.cross_encoder import CrossEncoderStudent
+from relgrade.student.generative import GenerativeStudent
+from relgrade.student.lora import add_adapters
+from relgrade.student.losses import build_loss
+
+NAMES = ("query_id", "query", "doc_id", "document", "label", "split")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return [Pair(**{name: row[name] for name in NAMES}) for row in rows_of(8, split="train", seed=0)]
+
+
+def student_of(folder, *, is_decoder=False, kind=CrossEncoderStudent):
+    settings = StudentSettings(
+        base=str(folder),
+        n_labels=2,
+        max_query_tokens=16,
+        max_tokens=112 if is_decoder else 64,
+        template="pass-fail" if is_decoder else "pair",
+    )
+    return kind.build(settings, seed=0)
+
+
+@pytest.fixture(params=["bert", "llama"])
+def base(request, tiny_bert_folder, tiny_llama_folder):
+    return (tiny_llama_folder, True) if request.param == "llama" else (tiny_bert_folder, False)
+
+
+# --- adapters
+
+
+def test_adapters_begin_with_nothing_and_leave_the_rest_alone(base, pairs, tmp_path):
+    plain = student_of(base[0], is_decoder=base[1])
+    adapted = add_adapters(student_of(base[0], is_decoder=base[1]), rank=2, alpha=4.0, seed=0)
+    assert adapted.score(pairs) == pytest.approx(plain.score(pairs), abs=1e-6)
+    groups = adapted.parameter_groups()
+    assert groups["encoder"]
+    assert sum(weight.numel() for weight in groups["head"]) == sum(
+        weight.numel() for name, weight in plain.backbone.named_parameters() if name.startswith(("classifier", "score"))
+    )
+    before = {name: weight.clone() for name, weight in adapted.backbone.named_parameters() if not weight.requires_grad}
+    settings = TrainingSettings(max_steps=3, learning_rate=1e-2, batch_pairs=8, checkpoint_steps=3)
+    fit(adapted, pairs, [], settings, output=tmp_path, seed=0)
+    after = dict(adapted.backbone.named_parameters())
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+
+
+def test_merged_adapters_saved_and_loaded_give_the_same_scores(base, pairs, tmp_path):
+    adapted = add_adapters(student_of(base[0], is_decoder=base[1]), rank=2, alpha=4.0, seed=0)
+    settings = TrainingSettings(
+        max_steps=4, learning_rate=2e-2, head_learning_rate=5e-2, batch_pairs=8, checkpoint_steps=4
+    )
+    fit(adapted, pairs, [], settings, output=tmp_path / "fit", seed=0)
+    expected = adapted.score(pairs)
+    untrained = student_of(base[0], is_decoder=base[1]).score(pairs)
+    assert np.abs(np.subtract(expected, untrained)).max() > 1e-2
+    with pytest.raises(InvalidInput, match="saved merged"):
+        adapted.save(tmp_path / "student")
+    adapted.merged().save(tmp_path / "student")
+    assert load_student(tmp_path / "student").score(pairs) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_of_adapters_goes_on_from_its_checkpoint(tiny_bert_folder, pairs, tmp_path):
+    settings = TrainingSettings(max_steps=4, learning_rate=1e-2, batch_pairs=8, checkpoint_steps=2)
+    scores = []
+    for _ in range(2):  # the second call finds the end and loads it
+        adapted = add_adapters(student_of(tiny_bert_folder), rank=2, alpha=4.0, seed=0)
+        fit(adapted, pairs, [], settings, output=tmp_path, seed=0)
+        scores.append(adapted.score(pairs))
+    assert scores[0] == scores[1]
+
+
+# --- a head on a frozen backbone
+
+
+def test_features_are_what_the_head_reads(base, pairs):
+    student = student_of(base[0], is_decoder=base[1])
+    features = frozen.read_features(student, pairs)
+    layer = frozen.head_layer(student)
+    logits = torch.nn.functional.linear(torch.from_numpy(features["model"]), layer.weight, layer.bias).detach()
+    assert (logits[:, 1] - logits[:, 0]).tolist() == pytest.approx(student.score(pairs), abs=1e-5)
+    assert features["mean"].shape == features["model"].shape == (len(pairs), 16)
+
+
+def test_a_fitted_head_in_the_student_is_the_head(base, pairs, tmp_path):
+    student = student_of(base[0], is_decoder=base[1])
+    features = frozen.read_features(student, pairs)["model"]
+    loss = build_loss(TrainingSettings(), positive_weight=1.0)
+    has_bias = frozen.head_layer(student).bias is not None
+    assert has_bias is not base[1]
+    ids, labels = [pair.query_id for pair in pairs], [pair.label for pair in pairs]
+    head = frozen.fit_head(features, labels, loss, query_ids=ids, has_bias=has_bias)
+    frozen.put_head(student, head)
+    student.save(tmp_path / "student")
+    assert load_student(tmp_path / "student").score(pairs) == pytest.approx(head.logits(features).tolist(), abs=0.02)
+
+
+def test_the_fitted_head_is_that_of_logistic_regression():
+    from sklearn.linear_model import LogisticRegression
+
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(80, 5)).astype(np.float32)
+    y = (x[:, 0] + generator.normal(size=80) > 0.3).astype(float)
+    head = frozen.fit_head(x, y.tolist(), build_loss(TrainingSettings(), positive_weight=1.0), query_ids=["q"] * 80)
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    expected = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(scaled, y).decision_function(scaled)
+    assert head.logits(x) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_store_reads_only_what_is_new(tiny_bert_folder, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(frozen, "PIECE", 8)
+    student = student_of(tiny_bert_folder)
+    first = frozen.FeatureStore(tmp_path).read(pairs[:20], lambda: student)
+    seen = []
+    again = frozen.FeatureStore(tmp_path).read(
+        pairs[5:25], lambda: student, on_piece=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(5, 5)]
+    assert np.array_equal(again["model"][:15], first["model"][5:])
+    frozen.FeatureStore(tmp_path).read(pairs[:25], lambda: pytest.fail("nothing is missing"))
+    other = replace(student.settings, max_tokens=48)
+    assert frozen.store_folder(tmp_path, other) != frozen.store_folder(tmp_path, student.settings)
+
+
+# --- models that answer in words
+
+
+@pytest.fixture(scope="module")
+def speaker_folder(tiny_llama_folder, tmp_path_factory):
+    """The tiny Llama with the two words in its vocabulary."""
+    folder = tmp_path_factory.mktemp("speaker") / "llama"
+    shutil.copytree(tiny_llama_folder, folder)
+    path = folder / "tokenizer.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"pass"', '"PASS"').replace('"fail"', '"FAIL"'), encoding="utf-8")
+    return folder
+
+
+def generator_of(folder):
+    return student_of(folder, is_decoder=True, kind=GenerativeStudent)
+
+
+def test_the_logit_is_the_language_models_own(speaker_folder, pairs):
+    student = generator_of(speaker_folder)
+    with torch.no_grad():
+        for pair in pairs[:3]:
+            ids = student.collate([pair])["input_ids"]
+            shares = student.backbone(ids).logits[0, -1].log_softmax(dim=0)
+            reply = student.reply(pair)
+            expected = (shares[student._answers[0]] - shares[student._answers[1]]).item()
+            assert reply.logit == pytest.approx(expected, abs=1e-5)
+            assert reply.logit == pytest.approx(student.score([pair])[0], abs=1e-5)
+            assert reply.mass == pytest.approx(shares.exp()[list(student._answers)].sum().item(), rel=1e-4)
+    assert student.score(pairs) == pytest.approx([student.score([pair])[0] for pair in pairs], abs=1e-5)
+
+
+def test_the_loss_of_words_is_cross_entropy_over_the_vocabulary(speaker_folder, pairs):
+    student = generator_of(speaker_folder)
+    student.train()
+    labels = torch.tensor([pair.label for pair in pairs])
+    logits = student(**student.collate(pairs))
+    loss = build_loss(TrainingSettings(), positive_weight=1.0)
+    found = loss(logits, labels, torch.zeros(len(pairs), dtype=torch.int64), torch.ones(len(pairs)))
+    found = found + student.auxiliary_loss()
+    shares = []
+    for pair in pairs:
+        ids = student.collate([pair])["input_ids"]
+        shares.append(student.backbone(ids).logits[0, -1].log_softmax(dim=0))
+    words = [student._answers[0] if pair.label else student._answers[1] for pair in pairs]
+    expected = -torch.stack([share[word] for share, word in zip(shares, words, strict=True)]).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_configuration_a_learns_to_say_the_words(speaker_folder, pairs, tmp_path):
+    student = generator_of(speaker_folder)
+    before = [student.reply(pair).mass for pair in pairs[:4]]
+    settings = TrainingSettings(max_steps=12, learning_rate=2e-2, batch_pairs=8, checkpoint_steps=12, warmup=0.0)
+    fit(student, pairs, [], settings, output=tmp_path, seed=0)
+    after = [student.reply(pair) for pair in pairs[:4]]
+    assert min(each.mass for each in after) > max(before)
+    assert all(each.text.split()[0] in ("PASS", "FAIL") for each in after)
+
+
+def test_a_vocabulary_without_the_words(tiny_llama_folder):
+    with pytest.raises(InvalidSettings, match="begins PASS and FAIL with one token"):
+        generator_of(tiny_llama_folder)
+
+
+def test_words_need_the_prompt_that_asks_for_them(tiny_llama_folder):
+    with pytest.raises(InvalidSettings, match="needs template 'pass-fail'"):
+        student_of(tiny_llama_folder, kind=GenerativeStudent)
+
+
+def test_stock_and_a_are_rows(speaker_folder, tmp_path):
+    rows = [{"name": "stock", "method": "stock"}, {"name": "a", "method": "A"}]
+    table = settings_of(write_data(tmp_path), speaker_folder, rows, template="pass-fail")
+    stock, a = read_results(run_rows(table, output=tmp_path / "run", results=tmp_path / "results"))
+    assert {reading["rule"] for reading in stock["readings"]} >= {"argmax", "unparsed as FAIL"}
+    assert stock["cost"]["n_parameters_trained"] == 0
+    assert {reading["rule"] for reading in a["readings"]} >= {"argmax", "unparsed as FAIL", "best F1 on calibration"}
+    assert a["cost"]["n_parameters_trained"] == a["cost"]["n_parameters"]
+
+
+def test_a_base_that_is_not_there_has_three_ways_out(tiny_bert_folder):
+    settings = StudentSettings(
+        base=str(tiny_bert_folder / "missing"), n_labels=2, template="pass-fail", max_tokens=112, max_query_tokens=16
+    )
+    with pytest.raises(TrainingError, match=r"accept its licence .* local folder .* another base"):
+        GenerativeStudent.build(settings, seed=0)
