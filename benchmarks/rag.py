@@ -3,7 +3,7 @@
     python -m benchmarks.rag --data FOLDER [--queries N] [--bundle FOLDER]
 
 The top 20 of each question by BM25, and by the cosine of the embedded encoder; no generator. Limits are chosen on train
-questions, half as many; the grader keeps the points of its bundle. What is read is kept under --cache: a killed run
+questions; the grader keeps the points of its bundle. What is read is kept under --cache: a killed run
 goes on, a rerun takes seconds and tells the milliseconds of the first. The last line is JSON.
 """
 
@@ -47,9 +47,10 @@ def main(arguments: Sequence[str] | None = None, *, load: Callable[[argparse.Nam
     start = time.perf_counter()
     tools = (load or _load)(options)
     report: dict[str, Any] = {"bundle_hash": tools.grader.bundle.hash, "corpora": {}}
-    for name in options.corpora:
-        report["corpora"][name] = {retriever: _run(name, retriever, options, tools) for retriever in RETRIEVERS}
-        _write(report, options.output, start)
+    for retriever in options.retrievers:
+        for name in options.corpora:
+            report["corpora"].setdefault(name, {})[retriever] = _run(name, retriever, options, tools)
+            _write(report, options.output, start)
     cases = [case for pair in gold_pairs(options.data, FILES) if (case := find_case(*pair))][: options.queries]
     if cases:
         report["compression"] = _run_answers(cases, options, tools)
@@ -79,7 +80,7 @@ def cases_of(corpus: Corpus) -> list[Case]:
 def _run(name: str, retriever: Any, options: argparse.Namespace, tools: Tools) -> dict[str, Any]:
     test, train = (
         _lists(name, split, retriever, n_questions, options, tools)
-        for split, n_questions in (("test", options.queries), ("train", -(-options.queries // 2)))
+        for split, n_questions in (("test", options.queries), ("train", options.train_queries))
     )
     about = {
         "corpus": name,
@@ -187,8 +188,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     data = Path(os.environ.get("RELGRADE_DATA", ROOT.parent / "shared" / "data"))
     add("--data", type=Path, default=data, help="folder of NAME.jsonl.gz (RELGRADE_DATA)")
     add("--bundle", help="grader under test; left out: the embedded default")
-    add("--queries", type=int, default=400, help="test questions of each corpus; half as many train questions")
+    add("--queries", type=int, default=240, help="test questions of each corpus")
+    add("--train-queries", type=int, default=60, help="train questions of each corpus, to choose limits on")
     add("--corpora", type=lambda text: tuple(text.split(",")), default=tuple(CORPORA), help="by comma")
+    add("--retrievers", type=lambda text: tuple(text.split(",")), default=RETRIEVERS, help="by comma")
     add("--draws", type=int, default=1000, help="bootstrap draws of questions")
     add("--seed", type=int, default=0, help="of the samples and the bootstrap")
     add("--timed", type=int, default=20, help="questions of each list that are timed")

@@ -26,6 +26,7 @@ from benchmarks.rag_answers import YEAR, year_of
 from benchmarks.rag_corpora import Corpus, read_corpus
 from benchmarks.summaries import environment
 from relgrade.candidates.lexical import LexicalIndex
+from relgrade.errors import InvalidData
 from relgrade.evaluate.intervals import draw_queries, ratio_draws, share_estimate
 from relgrade.formats.journal import JsonlJournal
 from relgrade.formats.lines import read_json_rows
@@ -146,30 +147,22 @@ def main(arguments: Sequence[str] | None = None, *, model: Any = None, grader: A
     options = _options(arguments)
     corpus = read_corpus(options.data, "wiki", split="test", n_questions=sys.maxsize // 4, seed=options.seed)
     asked = asked_of(corpus, n_questions=options.questions, seed=options.seed)
-    index = LexicalIndex(corpus.documents)
     if grader is None:
         from relgrade import Grader
 
         grader = Grader.load(options.bundle, n_threads=1)
-    model = model or LocalModel(options.model)
-    options.journal.parent.mkdir(parents=True, exist_ok=True)
-    with JsonlJournal(options.journal, key="key") as journal:
-        for each in asked:
-            retrieved = [corpus.documents[row] for row in index.search(each.query, TOP).rows.tolist()]
-            wanted = {f"{each.id} {name}" for name in CONTEXTS}
-            if wanted <= journal.done:
-                continue
-            for name, passages in contexts_of(each, retrieved, grader).items():
-                if f"{each.id} {name}" not in journal.done:
-                    journal.append([_ask(each, name, passages, model)])
-    keys = {f"{each.id} {name}" for each in asked for name in CONTEXTS}
-    rows = [dict(row.values) for row in read_json_rows(options.journal) if not isinstance(row, Exception)]
-    results = summarise([row for row in rows if row["key"] in keys], seed=options.seed)
+    if not options.only_finished:
+        _ask_all(asked, corpus, grader, model or LocalModel(options.model), options.journal)
+    rows = [dict(row.values) for row in read_json_rows(options.journal) if not isinstance(row, InvalidData)]
+    known = {row["key"]: row for row in rows}
+    finished = [each for each in asked if keys_of(each) <= known.keys()]
+    results = summarise([known[key] for each in finished for key in sorted(keys_of(each))], seed=options.seed)
     report = {
         "benchmark": "rag_generator",
         "model": options.model_name,
         "bundle_hash": grader.bundle.hash,
-        "n_questions": len(asked),
+        "n_questions": len(finished),
+        "n_sampled": len(asked),
         "n_documents": len(corpus.documents),
         "seed": options.seed,
         "contexts": results,
@@ -180,6 +173,25 @@ def main(arguments: Sequence[str] | None = None, *, model: Any = None, grader: A
     print(table(results))
     print(json.dumps({name: each["right"] for name, each in results.items()}))
     return 0
+
+
+def keys_of(asked: Asked) -> set[str]:
+    """Of the rows of a question in the journal."""
+    return {f"{asked.id} {name}" for name in CONTEXTS}
+
+
+def _ask_all(asked: Sequence[Asked], corpus: Corpus, grader: Any, model: Any, path: Path) -> None:
+    """Ask what the journal does not hold yet."""
+    index = LexicalIndex(corpus.documents)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with JsonlJournal(path, key="key") as journal:
+        for each in asked:
+            if keys_of(each) <= journal.done:
+                continue
+            retrieved = [corpus.documents[row] for row in index.search(each.query, TOP).rows.tolist()]
+            for name, passages in contexts_of(each, retrieved, grader).items():
+                if f"{each.id} {name}" not in journal.done:
+                    journal.append([_ask(each, name, passages, model)])
 
 
 def _ask(asked: Asked, name: str, passages: Sequence[str], model: Any) -> dict[str, Any]:
@@ -212,6 +224,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the sample and the bootstrap")
     add("--journal", type=Path, default=ROOT / "runs" / "rag" / "generator.jsonl", help="replies; a rerun goes on")
     output = ROOT / "benchmarks" / "results" / "rag_generator.json"
+    add("--only-finished", action="store_true", help="ask nothing: report the questions that the journal holds whole")
     add("--output", type=Path, default=output, help="report to write")
     return parser.parse_args(arguments)
 

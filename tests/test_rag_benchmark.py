@@ -73,7 +73,18 @@ def load(tmp_path):
 
 def test_the_benchmark_measures_what_the_grader_keeps(data, load, tmp_path, capsys):
     output = tmp_path / "rag.json"
-    arguments = ["--data", str(data), "--queries", "12", "--draws", "50", "--output", str(output)]
+    arguments = [
+        "--data",
+        str(data),
+        "--queries",
+        "12",
+        "--train-queries",
+        "6",
+        "--draws",
+        "50",
+        "--output",
+        str(output),
+    ]
     assert rag.main([*arguments, "--cache", str(tmp_path / "cache")], load=load) == 0
     report = json.loads(output.read_text())
     for retriever in rag.RETRIEVERS:
@@ -222,3 +233,8 @@ def test_a_generator_reads_what_filters_leave(tmp_path, capsys):
     assert n_asked == 5 * len(rag_generator.CONTEXTS)
     rag_generator.main(arguments, model=model, grader=grader)
     assert len(model.prompts) == n_asked  # the journal is read back
+    lines = (tmp_path / "j" / "replies.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "j" / "replies.jsonl").write_text("".join(lines[:-1]))
+    rag_generator.main([*arguments, "--only-finished"], model=model, grader=grader)
+    report = json.loads((tmp_path / "generator.json").read_text())
+    assert (report["n_questions"], report["n_sampled"], len(model.prompts)) == (4, 5, n_asked)
