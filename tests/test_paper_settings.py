@@ -1,4 +1,4 @@
-"""Tables of the paper: every one that ships can be read, and what cannot be run is refused before anything is loaded."""
+"""Tables of the paper: every one that ships can be read, and what cannot be run is refused at once."""
 
 from pathlib import Path
 

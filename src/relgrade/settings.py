@@ -134,15 +134,8 @@ class TrainingSettings:
     metric: str = "average_precision"  # macro-averaged over the sources of the validation queries
 
     def __post_init__(self) -> None:
-        for name in (
-            "batch_tokens",
-            "batch_pairs",
-            "accumulation",
-            "learning_rate",
-            "checkpoint_steps",
-            "patience",
-            "max_gradient_norm",
-        ):
+        positive = "batch_tokens batch_pairs accumulation learning_rate checkpoint_steps patience max_gradient_norm"
+        for name in positive.split():
             _require(getattr(self, name) > 0, f"training.{name} must be > 0, got {getattr(self, name)}")
         _require(self.epochs > 0 or self.max_steps > 0, "training needs epochs > 0 or max_steps > 0")
         for name in ("floor", "warmup", "label_smoothing"):
