@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from relgrade.grade import keep
+from relgrade.grade.compress import CompressedDocument
 from relgrade.grade.evidence import split_text
 from relgrade.grade.judging import count_tokens, judge
 from relgrade.probability import list_probability
@@ -223,7 +224,7 @@ def _list_answer(work: Work, each: ListAsk, rows: range, grades: Sequence[Grade 
         grade_with_evidence(grade, judged.get(i)) if grade is not None and each.has_evidence else grade
         for i, grade in enumerate(grades)
     ]
-    compressed, kept = {}, []
+    compressed: dict[int, CompressedDocument] = {}
     if each.bar is not None:
         compressed, kept = compress_list(each, known, sentences, ask.model.runtime, first_row=rows.start)
     elif each.policy is None:

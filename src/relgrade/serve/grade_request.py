@@ -160,7 +160,7 @@ def list_reply(each: ListAnswer, answer: Answer) -> dict[str, Any]:
 
 def grade_row(grade: Grade, ask: ListAsk) -> dict[str, Any]:
     """One document that was judged."""
-    row = {
+    row: dict[str, Any] = {
         "index": grade.index,
         "id": grade.id,
         "relevant": grade.relevant,
@@ -170,6 +170,8 @@ def grade_row(grade: Grade, ask: ListAsk) -> dict[str, Any]:
         "truncated": grade.truncated,
         "windows": grade.windows,
     }
+    if grade.best_window is not None:
+        row["best_window"] = list(grade.best_window)
     if grade.collection is not None:
         row["collection"] = grade.collection
     if ask.has_evidence:

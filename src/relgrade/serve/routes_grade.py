@@ -65,8 +65,8 @@ async def _lines(request: Request, work: Work, service: Service) -> AsyncIterato
                 if found is not None:
                     sent.add(places[row])
                     number = places[row][0]
-                    told = {"object": "grade", "list": number, **grade_row(found, work.ask.lists[number])}
-                    yield to_bytes(told) + b"\n"
+                    line = {"object": "grade", "list": number, **grade_row(found, work.ask.lists[number])}
+                    yield to_bytes(line) + b"\n"
     try:
         answer = await service.engine.finish(work)
     except Refusal as refusal:
