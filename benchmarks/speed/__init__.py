@@ -1,0 +1,1 @@
+"""How fast relgrade grades, beside the engines people use today: `python -m benchmarks.speed`."""
