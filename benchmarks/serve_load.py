@@ -1,64 +1,52 @@
 """The server beside the bare engine, on loopback, in the same run: throughput, latency by load, overload, fairness.
 
-    python -m benchmarks.serve_load [--seconds 20] [--rounds 3] [--output FILE.json]
+    python -m benchmarks.serve_load [--seconds 20] [--rounds 9] [--output FILE.json]
 
-Requests hold 20 documents of 100 tokens, no two alike. The bare engine is `Grader.grade` on requests of the same kind,
-in this process, with as many threads; both take turns, so that a busy machine is busy for both. The clock of a request
-runs from sending to the last byte; the load generator shares the cores with the server. The last line is JSON.
+Requests hold 20 documents of 100 tokens, no two alike. The bare engine is `Grader.grade` on the same requests, one
+after another, in this process, with as many threads as the server has. Both take turns in short slices, so that a
+machine busy with other work is busy for both, and each ratio is the median over the turns. On a busy machine the system
+gives more of its time to whoever has more threads, so the ratio of processor time a request stands beside that of
+requests a second. The load generator is a third process that shares the cores; its part of the processor time is told.
+The clock of a request runs from sending to the last byte, and covers all that arrive in a phase. The last line is JSON.
 """
 
 import argparse
-import asyncio
 import json
 import os
+import platform
 import statistics
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from benchmarks.clients import serving
-from benchmarks.load_http import Outcome, closed_loop, open_loop, requests_of, send
+from benchmarks.load_http import Bodies, Generator, Outcome
+from benchmarks.server_process import ServerProcess, cpu_s, resident_mb
 from relgrade.grade.grader import Grader
 
 N_DOCUMENTS, N_WORDS = 20, 100
+LONG_DOCUMENTS, SHORT_DOCUMENTS = 500, 3
+N_CLIENTS = 8  # enough to keep the server busy
 LOADS = (0.5, 0.8, 1.2)
-LONG_DOCUMENTS = 200  # of the request that short ones must not wait for
+OVERLOAD = 2.0
+MIN_RATIO = 0.85  # asked of the server over the bare engine
+MIN_GOODPUT = 0.9  # asked of the goodput at overload, over the peak
+_WATCH_S = 0.2
 
 
-def bare_rate(grader: Grader, bodies: Iterator[dict[str, Any]], *, seconds: float) -> float:
-    """Requests a second of the engine alone."""
-    start, n = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        body = next(bodies)
-        grader.grade(body["query"], body["documents"])
-        n += 1
-    return n / (time.perf_counter() - start)
+class PeakMemory:
+    """The largest resident memory of a process while a block runs."""
 
-
-def resident_mb(url: str) -> float:
-    """Of the server's process."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:
-        for line in response.read().decode().splitlines():
-            if line.startswith("process_resident_memory_bytes "):
-                return float(line.split()[1]) / 2**20
-    return float("nan")
-
-
-class Peak:
-    """The largest memory of the server while a block runs."""
-
-    def __init__(self, url: str) -> None:
-        self._url, self._stop, self.mb = url, threading.Event(), 0.0
+    def __init__(self, pid: int) -> None:
+        self._pid, self._stop, self.mb = pid, threading.Event(), resident_mb(pid)
         self._thread = threading.Thread(target=self._watch)
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            self.mb = max(self.mb, resident_mb(self._url))
+        while not self._stop.wait(_WATCH_S):
+            self.mb = max(self.mb, resident_mb(self._pid))
 
-    def __enter__(self) -> "Peak":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -67,83 +55,183 @@ class Peak:
         self._thread.join()
 
 
-async def fairness(url: str, *, n: int) -> dict[str, float]:
-    """Median latency of requests of three documents, alone and while one of many documents runs."""
-    import httpx
+def usual(seed: int) -> Bodies:
+    """The requests that the numbers are about."""
+    return Bodies(seed, N_DOCUMENTS, N_WORDS)
 
-    short = requests_of(5, n_documents=3, n_words=N_WORDS)
-    long = requests_of(6, n_documents=LONG_DOCUMENTS, n_words=N_WORDS)
-    alone, beside, whole = Outcome(), Outcome(), Outcome()
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-        for _ in range(n):
-            await send(client, next(short), alone)
-        task = asyncio.create_task(send(client, next(long), whole))
-        await asyncio.sleep(0.3)
-        while not task.done() and len(beside.latencies_s) < n:
-            await send(client, next(short), beside)
-        await task
+
+def bare(grader: Grader, bodies: Bodies, *, seconds: float) -> tuple[float, float]:
+    """Requests a second of the engine alone, and processor seconds of one."""
+    made, n = bodies.made(), 0
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
+    while time.perf_counter() - start_s < seconds:
+        body = next(made)
+        grader.grade(body["query"], body["documents"])
+        n += 1
+    return n / (time.perf_counter() - start_s), (time.process_time() - start_cpu_s) / n
+
+
+def throughput(
+    grader: Grader, server: ServerProcess, generator: Generator, *, seconds: float, rounds: int
+) -> dict[str, Any]:
+    """Both in turns, on the same requests."""
+    rows: list[dict[str, float]] = []
+    for turn in range(rounds):
+        bodies = usual(100 + turn)
+        bare_per_s, bare_cpu_s = bare(grader, bodies, seconds=seconds)
+        before_s = cpu_s(server.pid)
+        outcome = generator.closed(bodies, n_clients=N_CLIENTS, seconds=seconds)
+        served_cpu_s = cpu_s(server.pid) - before_s
+        rows.append(
+            {
+                "bare_per_s": bare_per_s,
+                "served_per_s": outcome.goodput(),
+                "ratio": outcome.goodput() / bare_per_s,
+                "cpu_ratio": bare_cpu_s * len(outcome.latencies_s) / served_cpu_s,
+                "generator_share": outcome.cpu_s / (outcome.cpu_s + served_cpu_s),
+            }
+        )
+        _tell("turn", rows[-1])
+    medians = {name: round(statistics.median(row[name] for row in rows), 3) for name in rows[0]}
+    ratios = [round(row["ratio"], 3) for row in rows]
+    return {**medians, "ratios": ratios, "ratio_ok": medians["ratio"] >= MIN_RATIO}
+
+
+def latencies(generator: Generator, *, capacity: float, seconds: float) -> dict[str, Any]:
+    """At shares of the capacity, which is measured again before each: on a busy machine it moves."""
+    found = {}
+    for i, load in enumerate(LOADS):
+        now = generator.closed(usual(200 + i), n_clients=N_CLIENTS, seconds=seconds / 4).goodput()
+        per_s = load * statistics.mean((capacity, now))
+        outcome = generator.open(usual(210 + i), per_s=per_s, seconds=seconds)
+        found[f"{load:.0%}"] = {"sent_per_s": round(per_s, 2), **outcome.told()}
+        _tell(f"load {load:.0%}", found[f"{load:.0%}"])
+    return found
+
+
+def overload(server: ServerProcess, generator: Generator, *, seconds: float, rounds: int) -> dict[str, Any]:
+    """Twice what the server can do, each time between two peaks of the same minute."""
+    before_mb = resident_mb(server.pid)
+    peaks: list[float] = []
+    outcomes: list[Outcome] = []
+
+    def peak(seed: int) -> float:
+        return generator.closed(usual(seed), n_clients=N_CLIENTS, seconds=seconds / 2).goodput()
+
+    with PeakMemory(server.pid) as memory:
+        peaks.append(peak(300))
+        for turn in range(rounds):
+            outcomes.append(generator.open(usual(310 + turn), per_s=OVERLOAD * peaks[-1], seconds=seconds))
+            peaks.append(peak(320 + turn))
+            _tell("overload", {"peak_per_s": round(peaks[-1], 2), **outcomes[-1].told()})
+    ratios = [outcome.goodput() / statistics.mean(peaks[i : i + 2]) for i, outcome in enumerate(outcomes)]
+    ratio = statistics.median(ratios)
+    all_statuses = {status for outcome in outcomes for status in outcome.statuses}
     return {
-        "short_alone_ms": round(alone.quantile_ms(0.5), 1),
-        "short_beside_long_ms": round(beside.quantile_ms(0.5), 1),
-        "short_beside_long_p95_ms": round(beside.quantile_ms(0.95), 1),
-        "n_beside": len(beside.latencies_s),
-        "long_ms": round(whole.quantile_ms(0.5), 1),
+        "goodput_over_peak": round(ratio, 3),
+        "goodput_ok": ratio >= MIN_GOODPUT,
+        "ratios": [round(each, 3) for each in ratios],
+        "only_answers_and_refusals": all_statuses <= {200, 429},
+        "memory_mb": {"before": round(before_mb), "peak": round(memory.mb), "after": round(resident_mb(server.pid))},
+        "turns": [outcome.told() for outcome in outcomes],
     }
 
 
-def measure(*, seconds: float, rounds: int, batch_tokens: int) -> dict[str, Any]:
+def fairness(generator: Generator, *, n: int, rounds: int) -> dict[str, Any]:
+    """Latency of short requests one after another, alone and while a long one runs, in turns."""
+    rows = []
+    for turn in range(rounds):
+        short = Bodies(400 + turn, SHORT_DOCUMENTS, N_WORDS)
+        alone = generator.closed(short, n_clients=1, seconds=3)
+        with_long, whole = generator.beside(short, Bodies(410 + turn, LONG_DOCUMENTS, N_WORDS), n=n)
+        if not with_long.latencies_s or not whole.latencies_s:
+            raise RuntimeError(f"nothing was answered: {with_long.statuses}, {whole.statuses}")
+        rows.append((alone, with_long, whole))
+    told = {
+        "alone_p50_ms": [alone.quantile_ms(0.5) for alone, _, _ in rows],
+        "beside_long_p50_ms": [with_long.quantile_ms(0.5) for _, with_long, _ in rows],
+        "beside_long_p95_ms": [with_long.quantile_ms(0.95) for _, with_long, _ in rows],
+        "long_ms": [whole.quantile_ms(0.5) for _, _, whole in rows],
+    }
+    found: dict[str, Any] = {name: round(statistics.median(values), 1) for name, values in told.items()}
+    return {**found, "short_requests_beside": [len(with_long.latencies_s) for _, with_long, _ in rows]}
+
+
+def measure(*, seconds: float, rounds: int, options: Sequence[str]) -> dict[str, Any]:
     """All phases."""
     grader = Grader.load()
-    bodies = [requests_of(seed, n_documents=N_DOCUMENTS, n_words=N_WORDS) for seed in range(3)]
-    found: dict[str, Any] = {"cores": os.cpu_count(), "documents": N_DOCUMENTS, "tokens": N_WORDS}
-    with serving("--batch-tokens", str(batch_tokens)) as url:
-        bare_rate(grader, bodies[0], seconds=2)  # both warm
-        asyncio.run(closed_loop(url, bodies[1], n_clients=2, seconds=2))
-        bare, served = [], []
-        for _ in range(rounds):
-            bare.append(bare_rate(grader, bodies[0], seconds=seconds))
-            outcome = asyncio.run(closed_loop(url, bodies[1], n_clients=8, seconds=seconds))
-            served.append(outcome.goodput())
-        ratio = statistics.median(s / b for s, b in zip(served, bare, strict=True))
-        capacity = statistics.median(served)
-        found |= {
-            "bare_requests_per_s": [round(r, 2) for r in bare],
-            "served_requests_per_s": [round(r, 2) for r in served],
-        }
-        found["served_over_bare"] = round(ratio, 3)
-        print(json.dumps(found), flush=True)
-        for load in LOADS:
-            outcome = asyncio.run(
-                open_loop(url, bodies[2], per_s=load * capacity, seconds=seconds, seed=int(load * 10))
-            )
-            found[f"load_{int(load * 100)}"] = outcome.told()
-            print(load, json.dumps(outcome.told()), flush=True)
-        before = resident_mb(url)
-        overloaded, ratios = [], []
-        with Peak(url) as peak:
-            for round_ in range(rounds):  # beside a peak of the same minute
-                best = asyncio.run(closed_loop(url, bodies[1], n_clients=8, seconds=seconds)).goodput()
-                each = asyncio.run(open_loop(url, bodies[2], per_s=2 * best, seconds=seconds, seed=20 + round_))
-                overloaded.append(each.told())
-                ratios.append(each.goodput() / best)
-        found["load_200"] = overloaded
-        found["goodput_at_200_over_peak"] = round(statistics.median(ratios), 3)
-        found["memory_mb"] = {"before": round(before), "peak_at_200": round(peak.mb)}
-        found["fairness"] = asyncio.run(fairness(url, n=20))
+    found: dict[str, Any] = {
+        "machine": {"cores": os.cpu_count(), "processor": processor(), "load_at_start": round(os.getloadavg()[0], 1)},
+        "request": {"documents": N_DOCUMENTS, "tokens_each": N_WORDS},
+        "options": list(options),
+    }
+    # A long request may wait for others on a busy machine; what is measured is how long.
+    with ServerProcess(["--timeout", "120", *options]) as server, Generator(server.url) as generator:
+        bare(grader, usual(1), seconds=2)  # all warm
+        generator.closed(usual(2), n_clients=N_CLIENTS, seconds=2)
+        found["throughput"] = throughput(grader, server, generator, seconds=seconds / 4, rounds=rounds)
+        found["latency"] = latencies(generator, capacity=found["throughput"]["served_per_s"], seconds=seconds)
+        found["overload"] = overload(server, generator, seconds=seconds, rounds=3)
+        found["fairness"] = fairness(generator, n=20, rounds=2)
     return found
+
+
+def processor() -> str:
+    """Its name, as far as the system knows it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def table(found: dict[str, Any]) -> str:
+    """For people."""
+    speed, over, fair = found["throughput"], found["overload"], found["fairness"]
+    lines = [
+        f"server {speed['served_per_s']:.2f} requests/s, bare engine {speed['bare_per_s']:.2f}: ratio "
+        f"{speed['ratio']:.2f} (by processor time {speed['cpu_ratio']:.2f}); load generator "
+        f"{speed['generator_share']:.1%} of the processor time",
+        f"{'load':>6}{'sent/s':>9}{'answered/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}  statuses",
+    ]
+    for load, row in found["latency"].items():
+        lines.append(
+            f"{load:>6}{row['sent_per_s']:9.2f}{row['answered_per_s']:12.2f}{row['p50_ms']:9.0f}{row['p95_ms']:9.0f}"
+            f"{row['p99_ms']:9.0f}  {row['statuses']}"
+        )
+    last = over["turns"][-1]
+    lines.append(
+        f"200 %: goodput {over['goodput_over_peak']:.2f} of the peak, {last['statuses']}, refused after "
+        f"{last.get('refusal_p50_ms', float('nan')):.0f} ms (p95 {last.get('refusal_p95_ms', float('nan')):.0f} ms), "
+        f"memory {over['memory_mb']['before']} -> {over['memory_mb']['peak']} MB"
+    )
+    lines.append(
+        f"{SHORT_DOCUMENTS} documents: {fair['alone_p50_ms']:.0f} ms alone, {fair['beside_long_p50_ms']:.0f} ms beside "
+        f"{LONG_DOCUMENTS} documents, which take {fair['long_ms']:.0f} ms"
+    )
+    return "\n".join(lines)
+
+
+def _tell(what: str, numbers: dict[str, Any]) -> None:
+    told = {name: round(value, 3) if isinstance(value, float) else value for name, value in numbers.items()}
+    print(f"{what}: {json.dumps(told)}", flush=True)
 
 
 def main() -> None:
     """Print and perhaps write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-tokens", type=int, default=1024)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="Of a phase; a turn of the throughput has a quarter."
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="Turns of the throughput.")
+    parser.add_argument(
+        "--option", action="append", default=[], help="Of relgrade serve, as --option=--batch-tokens=512."
+    )
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    found = measure(seconds=arguments.seconds, rounds=arguments.rounds, batch_tokens=arguments.batch_tokens)
+    found = measure(seconds=arguments.seconds, rounds=arguments.rounds, options=arguments.option)
     if arguments.output:
         arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(table(found))
     print(json.dumps(found))
 
 

@@ -226,6 +226,66 @@ def test_a_runtime_that_answers_for_other_pairs_is_not_believed():
     assert np.isnan(score_each(Short(), [("q", "a"), ("q", "b")]).logits).all()
 
 
+def test_a_pair_that_ends_its_thread_leaves_the_others_their_logits():
+    class Ending(FakeRuntime):
+        def score(self, pairs):
+            if any("endword" in document for _, document in pairs):
+                raise SystemExit(1)
+            return super().score(pairs)
+
+    runtime, model = Ending(), Model()
+    ending, sound = job(model, runtime, 1, name="endword"), job(model, runtime, 5)
+
+    async def steps(scheduler):
+        for _ in range(3):  # more often than there are threads
+            scheduler.submit(job(model, runtime, 1, name="endword"))
+        scheduler.submit(ending)
+        scheduler.submit(sound)
+        await ended(ending, sound)
+
+    run(steps, n_workers=2)
+    assert np.isnan(ending.logits).all()
+    np.testing.assert_array_equal(sound.logits, [fake_logit(*pair) for pair in sound.pairs])
+
+
+def test_without_threads_every_pair_is_told_so_and_none_waits():
+    runtime, model = FakeRuntime(), Model()
+    jobs = [job(model, runtime, 30, name=f"job{i}") for i in range(3)]
+
+    async def inside():
+        executor = ThreadPoolExecutor(1)
+        executor.shutdown()
+        scheduler = Scheduler(executor, batch_tokens=100, n_workers=2, max_pairs=1000, max_wait_s=60.0)
+        for each in jobs:
+            scheduler.submit(each)
+        await ended(*jobs)
+        assert (scheduler.n_pairs, scheduler.tokens) == (0, 0)
+
+    asyncio.run(inside())
+    assert all(np.isnan(each.logits).all() and each.is_done.all() for each in jobs)
+
+
+def test_it_is_stuck_when_no_worker_comes_back():
+    runtime, model = SlowRuntime(), Model()
+    first, second = job(model, runtime, 1, name="first"), job(model, runtime, 1, name="second")
+
+    async def steps(scheduler):
+        runtime.gate.clear()
+        assert not scheduler.is_stuck(0.0)
+        scheduler.submit(first)
+        await asyncio.to_thread(runtime.started.wait)
+        assert not scheduler.is_stuck(0.0), "the other worker is free"
+        scheduler.submit(second)
+        await asyncio.sleep(0.05)
+        assert scheduler.is_stuck(0.01)
+        assert not scheduler.is_stuck(60.0), "they have only begun"
+        runtime.gate.set()
+        await ended(first, second)
+        assert not scheduler.is_stuck(0.0)
+
+    run(steps, n_workers=2)
+
+
 def test_the_log_of_a_bad_pair_has_none_of_its_text(caplog):
     score_each(BrokenRuntime(), [("q", "breakword")])
     assert "RuntimeError" in caplog.text

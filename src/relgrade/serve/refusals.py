@@ -114,6 +114,12 @@ class Draining(Refusal):
     status, kind = 503, "unhealthy"
 
 
+class Stuck(Refusal):
+    """The server runs, and its model does not."""
+
+    status, kind = 503, "unhealthy"
+
+
 class DeadlinePassed(Refusal):
     """The time of the request is over."""
 

@@ -14,12 +14,13 @@ from relgrade.serve.gate import address_of
 from relgrade.serve.grade_request import point_json
 from relgrade.serve.hosted import HostedModel
 from relgrade.serve.keys import sent_key
-from relgrade.serve.refusals import Draining, NoRoute
+from relgrade.serve.refusals import Draining, NoRoute, Stuck
 from relgrade.serve.replies import JsonResponse
 from relgrade.serve.service import Service
 
 # Of a path in a message; the log has it whole, a client gets the name of the file.
 _FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/][^:'\"\n]*[\\/]")
+STUCK_DEADLINES = 2  # so long at one micro-batch, a worker will not come back
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -31,9 +32,11 @@ def add_about_routes(app: FastAPI, service: Service) -> None:
         return JsonResponse({"status": "ok", "unix": time.time()})
 
     async def ready(request: Request) -> Response:
-        """200 while it takes requests, 503 from the moment it is told to stop."""
+        """200 while it takes requests, 503 from the moment it is told to stop, and when nothing is judged any more."""
         if service.is_draining:
             raise Draining("the server is about to stop")
+        if service.engine.scheduler.is_stuck(STUCK_DEADLINES * service.settings.timeout_s):
+            raise Stuck("the model does not answer; the server must be started again")
         return JsonResponse({"status": "ready", "models": [model.name for model in service.rack.models]})
 
     async def version(request: Request) -> Response:

@@ -99,12 +99,18 @@ class Scheduler:
         self._on_batch = on_batch
         self._jobs: list[Job] = []  # with pairs not taken yet, in order of arrival
         self._running: set[asyncio.Task[None]] = set()
+        self._began_s: dict[int, float] = {}  # micro-batch that runs -> when it began
         self.n_pairs = 0  # that wait or run
         self.tokens = 0  # of them
         self.tokens_per_s: float | None = None  # measured; None: nothing ran yet
         self._busy_since_s = 0.0
         self._n_batches = 0
         self._served: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # model -> its last micro-batch
+
+    def is_stuck(self, limit_s: float) -> bool:
+        """Every worker has been at its micro-batch for longer than `limit_s` seconds: nothing will be judged."""
+        latest_s = time.monotonic() - limit_s
+        return len(self._began_s) == self._n_workers and all(began_s < latest_s for began_s in self._began_s.values())
 
     def expected_wait_s(self, tokens: float = math.inf) -> float:
         """Seconds until a job of so many tokens would begin; 0 while nothing was measured.
@@ -211,10 +217,17 @@ class Scheduler:
         start_s = time.monotonic()
         pairs = [job.pairs[row] for job, row in rows]
         loop = asyncio.get_running_loop()
+        self._began_s[id(rows)] = start_s
         try:
             output = await loop.run_in_executor(self._executor, score_each, rows[0][0].runtime, pairs)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # no thread could be started, or all were told to end
+            _logger.error("a micro-batch was lost: %s", type(error).__name__)
+            output = unscored(len(pairs))  # what nobody is told of would wait until its deadline
         finally:
             self._running.discard(asyncio.current_task())
+            del self._began_s[id(rows)]
             tokens = sum(job.costs[row] for job, row in rows)
             self.n_pairs -= len(rows)
             self.tokens -= tokens
@@ -248,11 +261,11 @@ def score_each(runtime: Runtime, pairs: Sequence[tuple[str, str]]) -> RuntimeOut
         if np.shape(output.logits) != (len(pairs),):
             raise ValueError(f"logits of shape {np.shape(output.logits)} for {len(pairs)} pairs")
         return output
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: it ends this thread at most, and says nothing of the other pairs
         if len(pairs) == 1:
             # Without the text of the pair: what a document says is not for the log.
             _logger.error("a pair cannot be scored: %s", type(error).__name__)
-            return RuntimeOutput(np.array([np.nan]), np.zeros(1, np.bool_), np.zeros(1, np.int64))
+            return unscored(1)
         half = len(pairs) // 2
         parts = [score_each(runtime, pairs[:half]), score_each(runtime, pairs[half:])]
         return RuntimeOutput(
@@ -260,6 +273,11 @@ def score_each(runtime: Runtime, pairs: Sequence[tuple[str, str]]) -> RuntimeOut
             np.concatenate([part.truncated for part in parts]),
             np.concatenate([part.windows for part in parts]),
         )
+
+
+def unscored(n_pairs: int) -> RuntimeOutput:
+    """What is known of pairs that the model did not read: no finite logit."""
+    return RuntimeOutput(np.full(n_pairs, np.nan), np.zeros(n_pairs, np.bool_), np.zeros(n_pairs, np.int64))
 
 
 def pair_cost(n_tokens: int, *, limit: int) -> int:

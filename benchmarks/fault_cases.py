@@ -1,0 +1,287 @@
+"""The faults of serve_faults: each starts a server, lets healthy clients ask, does harm, and says what was seen."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.fault_traffic import (
+    ADMIN_KEY,
+    admin_reload,
+    body_of,
+    connect,
+    describe,
+    first_line,
+    metric,
+    post,
+    raw_get,
+    raw_post,
+    texts_of,
+    until,
+)
+from benchmarks.healthy_clients import PATIENCE_S, HealthyClients, Known
+from benchmarks.server_process import ServerProcess, is_ready
+from relgrade.bundle import load_bundle
+from relgrade.grade.grader import DEFAULT_BUNDLE
+
+Row = dict[str, Any]
+
+N_KILLS = 3
+MEASURED = 20  # healthy answers that are waited for in each state
+FAKETIME = (Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"), Path("/usr/lib64/faketime/libfaketime.so.1"))
+FILE_LIMIT_BYTES = 4096
+_FAULTY = "benchmarks.faulty_server"
+
+
+def kill_and_restart(known: Known, folder: Path) -> Row:
+    """`kill -9` again and again; whoever watches over the server starts it again."""
+    with ServerProcess() as server, HealthyClients(server.url, known) as healthy:
+        for _ in range(N_KILLS):
+            healthy.wait_for_more(MEASURED)
+            server.kill()
+            server.start()
+            healthy.wait_for_more(MEASURED)
+    return _row(
+        f"kill -9 and restart, {N_KILLS} times", healthy, ["answers again after each"], n_may_be_lost=N_KILLS * 3
+    )
+
+
+def process_dies(known: Known, folder: Path) -> Row:
+    """The process dies while it reads a document, as when the system is short of memory."""
+    with ServerProcess(module=_FAULTY) as server, HealthyClients(server.url, known) as healthy:
+        healthy.wait_for_more(MEASURED)
+        try:
+            status = post(server.url, ["fine", "dieword"])[0]
+        except httpx.HTTPError as error:
+            status = 0
+            seen = [f"its own client: {type(error).__name__}, no grade"]
+        else:
+            seen = [f"its own client: {status}"]
+        server.kill()
+        server.start()
+        healthy.wait_for_more(MEASURED)
+    return _row("the process dies over a document", healthy, seen, n_may_be_lost=3, is_ok=status == 0)
+
+
+def reload(known: Known, folder: Path) -> Row:
+    """New bundles and harmed ones, by signal and by route."""
+    bundle = folder / "bundle"
+    shutil.copytree(DEFAULT_BUNDLE, bundle)
+    options = ["--bundle", f"default={bundle}"]
+    seen, is_ok = [], True
+    with (
+        ServerProcess(options, environment={"RELGRADE_ADMIN_KEY": ADMIN_KEY}) as server,
+        HealthyClients(server.url, known) as healthy,
+    ):
+        for turn in range(2):
+            healthy.wait_for_more(MEASURED)
+            describe(bundle, f"turn {turn}")
+            wanted = load_bundle(bundle).hash
+            if turn:
+                os.kill(server.pid, signal.SIGHUP)
+            else:
+                admin_reload(server.url)
+            until(lambda wanted=wanted: post(server.url, ["a"])[1]["bundle_hash"] == wanted, "the new bundle serves")
+        seen.append("2 new bundles took over")
+        healthy.wait_for_more(MEASURED)
+        for name, content in (("encoder.int8.onnx", b"harmed"), ("bundle.json", b"{}")):
+            kept = (bundle / name).read_bytes()
+            (bundle / name).write_bytes(content)
+            status = admin_reload(server.url)
+            os.kill(server.pid, signal.SIGHUP)
+            healthy.wait_for_more(MEASURED)
+            is_ok &= status == 409 and post(server.url, ["a"])[1]["bundle_hash"] == wanted
+            (bundle / name).write_bytes(kept)
+            seen.append(f"harmed {name}: {status}, the old one serves")
+        (bundle / "tokenizer.json").unlink()
+        is_ok &= admin_reload(server.url) == 409
+        healthy.wait_for_more(MEASURED)
+    return _row("reload by SIGHUP and by route, good and bad bundles", healthy, seen, is_ok=is_ok)
+
+
+def slow_clients(known: Known, folder: Path) -> Row:
+    """Headers and bodies that drip, and answers that nobody takes."""
+    n = 60
+    with (
+        ServerProcess(["--timeout", "20"]) as server,
+        HealthyClients(server.url, known) as healthy,
+        ExitStack() as stack,
+    ):
+        healthy.wait_for_more(MEASURED)
+        body = body_of(["slow " * 20] * 3)
+        slow = [stack.enter_context(connect(server)) for _ in range(3 * n)]
+        for connection in slow[:n]:
+            connection.sendall(b"POST /v1/grade HTTP/1.1\r\nHos")
+        for connection in slow[n : 2 * n]:
+            connection.sendall(raw_post(body)[:-20])
+        for connection in slow[2 * n :]:  # asks for much, and reads none of it
+            connection.sendall(raw_get("/metrics") * 200)
+        healthy.wait_for_more(2 * MEASURED)
+        answers = [first_line(connection) for connection in slow[n : 2 * n]]
+        closed = sum(first_line(connection) == b"" for connection in slow[:n])
+    n_told = sum(b" 408 " in answer for answer in answers)
+    seen = [f"{closed} of {n} closed over their headers", f"{n_told} of {n} told 408 over their bodies"]
+    return _row(f"{3 * n} slow clients", healthy, seen, is_ok=closed == n and n_told == n)
+
+
+def half_closed(known: Known, folder: Path) -> Row:
+    """Clients that shut one direction, or both, in the middle of a request or right after it."""
+    n = 20
+    long = body_of(texts_of(60))
+    with ServerProcess() as server, HealthyClients(server.url, known) as healthy, ExitStack() as stack:
+        healthy.wait_for_more(MEASURED)
+        for i in range(3 * n):
+            connection = stack.enter_context(connect(server))
+            connection.sendall(raw_post(long)[: None if i % 3 else len(long) // 2])
+            if i % 3 == 2:
+                connection.close()
+            else:
+                connection.shutdown(socket.SHUT_WR)
+        healthy.wait_for_more(2 * MEASURED)
+        _until_idle(server, healthy)
+    return _row(f"{3 * n} half-closed and broken connections", healthy, ["their work was dropped"])
+
+
+def clients_leave(known: Known, folder: Path) -> Row:
+    """Long requests whose clients go while they are judged."""
+    n = 8
+    with ServerProcess(["--max-queue", "10000"]) as server, HealthyClients(server.url, known) as healthy:
+        healthy.wait_for_more(MEASURED)
+        connections = [connect(server) for _ in range(n)]
+        for connection in connections:
+            connection.sendall(raw_post(body_of(texts_of(200))))
+        until(lambda: metric(server.url, "relgrade_queue_documents") > 200, "the long requests wait")
+        for connection in connections:
+            connection.close()
+        start_s = time.monotonic()
+        until(lambda: metric(server.url, "relgrade_queue_documents") < 200, "their documents are dropped")
+        seconds = time.monotonic() - start_s
+        healthy.wait_for_more(MEASURED)
+        _until_idle(server, healthy)
+    return _row(f"{n} clients leave {n} long requests", healthy, [f"{200 * n} documents dropped in {seconds:.1f} s"])
+
+
+def worker_dies(known: Known, folder: Path) -> Row:
+    """Threads that end and models that raise, over one document of several."""
+    seen, is_ok = [], True
+    with ServerProcess(module=_FAULTY) as server, HealthyClients(server.url, known) as healthy:
+        for word, expected in (("raiseword", {424}), ("exitword", {424})):
+            found = {post(server.url, [f"{word} {i}"])[0] for i in range(10)}
+            healthy.wait_for_more(MEASURED)
+            is_ok &= found <= expected
+            seen.append(f"{word.removesuffix('word')}: its own client {sorted(found)}")
+        kept = post(server.url, ["fine", "raiseword"], on_error="keep_all")[1]
+        is_ok &= [row["verdict"] == "unsure" for row in kept["results"]][1] and kept["failure"]["reason"] == "backend"
+    return _row("a worker's thread ends, a model raises", healthy, seen, is_ok=is_ok)
+
+
+def model_hangs(known: Known, folder: Path) -> Row:
+    """A worker that never comes back, then all of them."""
+    with ServerProcess(["--timeout", "6"], module=_FAULTY) as server:
+        with HealthyClients(server.url, known) as healthy:
+            first = post(server.url, ["hangword"])[0]
+            healthy.wait_for_more(MEASURED)
+            was_ready = is_ready(server.url)
+        second = post(server.url, ["hangword"])[0]
+        until(lambda: not is_ready(server.url), "it says that it is not ready")
+    seen = [
+        f"its own clients: {first}, {second}",
+        f"with one of two workers it goes on, {'ready' if was_ready else 'not ready'}",
+        "with none it says it is not ready",
+    ]
+    # What ran beside the hanging pair in one micro-batch meets its deadline.
+    return _row("a model hangs", healthy, seen, is_ok=(first, second) == (504, 504), expected=["status 504"])
+
+
+def disk_full(known: Known, folder: Path) -> Row:
+    """No byte of the log can be written."""
+    with Path("/dev/full").open("wb") as log, ServerProcess(log=log) as server:
+        return _asked_while_log_fails(server, known, "the disk of the log is full")
+
+
+def file_limit(known: Known, folder: Path) -> Row:
+    """The log reaches the largest size that a file may have."""
+    path = folder / "log"
+    with path.open("ab") as log, ServerProcess(log=log) as server:
+        # Of the running server: while it starts, compiled modules may be written.
+        subprocess.run(["prlimit", f"--pid={server.pid}", f"--fsize={FILE_LIMIT_BYTES}"], check=True)
+        row = _asked_while_log_fails(server, known, "the log file may not grow", least=40)
+    size = path.stat().st_size
+    row["seen"].append(f"{size} bytes of log")
+    return row
+
+
+def log_reader_gone(known: Known, folder: Path) -> Row:
+    """Whoever read the log has ended."""
+    reader, writer = os.pipe()
+    with ServerProcess(log=writer) as server:
+        os.close(reader)
+        os.close(writer)
+        return _asked_while_log_fails(server, known, "the reader of the log ends")
+
+
+def clock_jumps(known: Known, folder: Path) -> Row:
+    """The clock of the wall jumps by a day and by years, both ways; that of deadlines does not know."""
+    library = next((path for path in FAKETIME if path.exists()), None)
+    fault = "the clock jumps"
+    if library is None:
+        return {"fault": fault, "skipped": "libfaketime is not installed"}
+    offset = folder / "offset"
+    offset.write_text("+0", encoding="ascii")
+    environment = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as it is when the clock of a machine is set
+    }
+    jumps = ("+1d", "-1d", "+3000d", "-3000d", "+0")
+    seen, is_ok = [], True
+    with (
+        ServerProcess(["--timeout", "60", "--cache", "100"], environment=environment) as server,
+        HealthyClients(server.url, known) as healthy,
+    ):
+        for jump in jumps:
+            healthy.wait_for_more(MEASURED)
+            offset.write_text(jump, encoding="ascii")
+            with urllib.request.urlopen(f"{server.url}/health", timeout=PATIENCE_S) as response:
+                days = round((json.load(response)["unix"] - time.time()) / 86400)
+            is_ok &= f"{days:+d}" == jump.removesuffix("d")
+            healthy.wait_for_more(MEASURED)
+        seen.append(f"by {', '.join(jumps)}, which its clock showed")
+    return _row(fault, healthy, seen, is_ok=is_ok)
+
+
+def _asked_while_log_fails(server: ServerProcess, known: Known, fault: str, *, least: int = MEASURED) -> Row:
+    with HealthyClients(server.url, known) as healthy:
+        healthy.wait_for_more(least)
+        status = post(server.url, ["fine", 7])[0]
+        healthy.wait_for_more(least)
+    return _row(fault, healthy, [f"a wrong request: {status}"], is_ok=status == 422)
+
+
+def _row(
+    fault: str,
+    healthy: HealthyClients,
+    seen: list[str],
+    *,
+    n_may_be_lost: int = 0,
+    is_ok: bool = True,
+    expected: list[str] | None = None,
+) -> Row:
+    told = healthy.told(n_may_be_lost=n_may_be_lost, expected=expected or [])
+    others = [f"healthy: {n} x {what}" for what, n in told["outcomes"].items() if what not in ("right", "lost")]
+    return {"fault": fault, "healthy": told, "seen": [*seen, *others], "ok": is_ok and told["ok"]}
+
+
+def _until_idle(server: ServerProcess, healthy: HealthyClients) -> None:
+    most = healthy.n_clients * len(texts_of(3))
+    until(lambda: metric(server.url, "relgrade_queue_documents") <= most, "only healthy documents wait")
