@@ -228,3 +228,15 @@ def test_a_form_is_read_within_its_own_limit(folder):
 
     response = asyncio.run(run())
     assert response.status_code == 422
+
+
+def test_a_body_of_nothing_but_brackets_is_refused(folder):
+    app = make_app(folder)
+    assert ask(app, "/v1/grade", b"[" + b"[]," * 200_000 + b"[]]").status_code == 413
+    assert ask(app, "/v1/grade", {"query": "q", "documents": ["[{" * 90_000]}).status_code == 200
+
+
+def test_a_wrong_method_is_told_all_right_ones(folder):
+    response = ask(make_app(folder), "/", method="PUT")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST"

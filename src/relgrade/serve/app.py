@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from relgrade import __version__
 from relgrade.serve.cache import MemoryCache, ResultCache
@@ -100,4 +101,7 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     refusal.status, refusal.kind = error.status_code, "route"
     response = await _refuse(request, refusal)
     response.headers.update(error.headers or {})
+    if error.status_code == 405:  # Starlette names those of one route alone, and `/` has two
+        routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        response.headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
     return response

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from relgrade.serve.refusals import ClientGone, Malformed, Overloaded, Slow, TooLarge, WrongType
 
+MAX_BRACKETS = 200_000  # in texts, too: nobody has looked which is which
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
@@ -112,7 +113,10 @@ def parse(content: bytes) -> Any:
 
     Raises:
         Malformed: says what is wrong, never with the text itself.
+        TooLarge: so many lists and objects that taking them apart would hold up all others.
     """
+    if content.count(b"[") + content.count(b"{") > MAX_BRACKETS:
+        raise TooLarge(f"the body opens more than {MAX_BRACKETS} lists and objects")
     try:
         return parse_text(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -10,13 +10,15 @@ class GuardedProtocol(H11Protocol):
     """HTTP/1.1 with limits on a slow client.
 
     Its request line and headers must arrive within `header_timeout_s` of their first byte. When so much waits to be
-    sent that the answer is held up, it must take most of it within `write_timeout_s`, and the last bytes as well.
+    sent that the answer is held up, it must take most of it within `write_timeout_s`, and the last bytes as well. After
+    an answer that did not wait for the whole body, as a refusal does, the rest has `header_timeout_s` to arrive.
     """
 
     header_timeout_s = 10.0
     write_timeout_s = 30.0
     _timer: asyncio.TimerHandle | None = None  # for headers
     _write_timer: asyncio.TimerHandle | None = None
+    _rest_timer: asyncio.TimerHandle | None = None  # for a body that nobody reads
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A new connection has so long for its first request."""
@@ -30,11 +32,14 @@ class GuardedProtocol(H11Protocol):
             self._arm()
         else:
             self._disarm()
+        if self.conn.their_state is not h11.SEND_BODY:
+            self._disarm_rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
         self._disarm()
         self._disarm_write()
+        self._disarm_rest()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -53,10 +58,18 @@ class GuardedProtocol(H11Protocol):
         super().on_response_complete()
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self._arm_write()
+        if self.conn.their_state is h11.SEND_BODY and self._rest_timer is None:
+            self._rest_timer = self.loop.call_later(self.header_timeout_s, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        """What came is not HTTP."""
-        super().send_400_response(msg)
+        """What came is not HTTP, perhaps in the middle of a body whose request is being answered: nobody hears that."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
         self._arm_write()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -87,6 +100,11 @@ class GuardedProtocol(H11Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
+
+    def _disarm_rest(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
 
 
 def guarded(header_timeout_s: float, *, write_timeout_s: float) -> type[GuardedProtocol]:

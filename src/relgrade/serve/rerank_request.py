@@ -19,6 +19,7 @@ from relgrade.serve.hosted import ModelRack
 from relgrade.serve.refusals import Invalid, TooLarge
 from relgrade.serve.settings import ServeSettings
 
+_TO_JSON = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every field
 Dialect = Literal["tei", "voyage", "cohere"]
 MAX_RANK_FIELDS = 100
 ECHOED_MODEL = 200  # characters of a model name that are sent back
@@ -219,7 +220,7 @@ def _judged(row: Any, rank_fields: Sequence[str]) -> Any:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _TO_JSON(value)
 
 
 def _text_of(row: Mapping[str, Any]) -> str:
