@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.speed.contenders import INFINITY, OURS, PEERS, race, start_all
 from benchmarks.speed.growth import measure_growth
 from benchmarks.speed.limits import FLOP_PER_TOKEN, encoder_rate, product_rates
-from benchmarks.speed.lists import draw_lists
+from benchmarks.speed.lists import KINDS, draw_lists
 from benchmarks.speed.starting import measure_start
 from benchmarks.speed.weights import make_all
 
@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--infinity", help="python of infinity's environment")
     parser.add_argument("--work", type=Path, default=Path("runs/speed"), help="folder for graphs; kept")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", nargs="+", help="names of contenders")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--lists", type=int, default=8, help="of each kind")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth", type=int, nargs="*", default=[10, 100, 1000, 10000], help="pairs streamed")
@@ -100,14 +102,16 @@ def main() -> None:
     arguments = parser.parse_args()
     make_all(arguments.base, arguments.work)
     found: dict[str, Any] = {"benchmark": "speed", "hardware": hardware()}
-    found["start"] = measure_start(repeats=5)
+    found["start"] = measure_start(repeats=arguments.rounds)
     found["limit"] = share_of_limit(arguments.work)
     print(json.dumps(found, indent=1), flush=True)
     pythons = dict.fromkeys(OURS, sys.executable)
     pythons |= dict.fromkeys(PEERS if arguments.peers else (), str(arguments.peers))
     pythons |= dict.fromkeys(INFINITY if arguments.infinity else (), str(arguments.infinity))
-    lists = draw_lists(arguments.data, n_lists=arguments.lists)
-    reference = REFERENCE if arguments.peers else OURS[0]
+    pythons = {name: pythons[name] for name in arguments.only or pythons}
+    drawn = draw_lists(arguments.data, n_lists=arguments.lists)
+    lists = {kind: drawn[kind] for kind in arguments.kinds}
+    reference = REFERENCE if REFERENCE in pythons else next(iter(pythons))
     for n_threads in arguments.threads:
         contenders, failed = start_all(pythons, folder=arguments.work, n_threads=n_threads)
         try:

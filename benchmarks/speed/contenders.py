@@ -138,4 +138,5 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _peak(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> float:
-    return round(max(sample["peak_mb"] for of_kind in samples.values() for sample in of_kind), 1)
+    peaks = [float(sample["peak_mb"]) for of_kind in samples.values() for sample in of_kind]
+    return round(max(peaks), 1)
