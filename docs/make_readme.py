@@ -1,6 +1,8 @@
-"""Fills README.md: the table of results from benchmarks/results/quality.json, and the output below each code block.
+"""Fills README.md: tables from benchmarks/results/quality.json and rag.json, and the output below each code block.
 
     python docs/make_readme.py
+
+It fills the cards of docs/rag.md too, and that of the generator from rag_generator.json.
 
 In a Python block, lines that begin with `# ->` hold what the code above them printed; they are written anew by running
 the block. tests/test_readme.py fails while the page is out of date.
@@ -17,7 +19,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
+RAG_PAGE = ROOT / "docs" / "rag.md"
+RAG_RESULTS = ROOT / "benchmarks" / "results" / "rag.json"
+GENERATOR_RESULTS = ROOT / "benchmarks" / "results" / "rag_generator.json"
 START, END = "<!-- quality: start, by docs/make_readme.py -->", "<!-- quality: end -->"
+CARD_START, CARD_END = "<!-- card: start, by docs/make_readme.py -->", "<!-- card: end -->"
+GENERATOR_START, GENERATOR_END = "<!-- generator: start, by docs/make_readme.py -->", "<!-- generator: end -->"
 NOT_MEASURED = "Not measured yet: `make quality` writes `benchmarks/results/quality.json`, this table follows from it."
 OUTPUT = "# ->"
 NAMES = {"grader": "relgrade", "bm25": "BM25", "cosine": "MiniLM cosine"}
@@ -29,15 +36,33 @@ VERDICTS = (
     ("brier", "Brier score"),
     ("calibration_error", "calibration error (ECE)"),
 )
+CARD_COLUMNS = (
+    ("precision", "context precision"),
+    ("recall", "context recall"),
+    ("gold_survives", "gold survives"),
+    ("answer_survives", "answer survives"),
+    ("empty_unanswerable", "unanswerable: empty"),
+    ("empty_answerable", "answerable: empty"),
+)
+SHORT_COLUMNS = ("precision", "gold_survives", "empty_unanswerable")  # of the card of README.md
+LEFT_OUT = ("relgrade, tuned",)  # there
 PYTHON_BLOCK = re.compile(r"(?<=^```python\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     page = with_results(README.read_text(encoding="utf-8"), read_results())
+    page = with_part(page, CARD_START, CARD_END, short_cards(_read(RAG_RESULTS)))
     namespace: dict[str, Any] = {}
     page = PYTHON_BLOCK.sub(lambda block: with_output(block.group(), namespace), page)
     README.write_text(page, encoding="utf-8")
+    RAG_PAGE.write_text(with_cards(RAG_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_cards(page: str) -> str:
+    """The page of the RAG benchmark with its tables replaced."""
+    page = with_part(page, CARD_START, CARD_END, cards(_read(RAG_RESULTS)))
+    return with_part(page, GENERATOR_START, GENERATOR_END, generator(_read(GENERATOR_RESULTS)))
 
 
 def read_results() -> dict[str, Any] | None:
@@ -54,11 +79,19 @@ def with_results(page: str, report: Mapping[str, Any] | None) -> str:
     Raises:
         ValueError: the markers are not there, once each and in order.
     """
-    if page.count(START) != 1 or page.count(END) != 1 or page.index(START) > page.index(END):
-        raise ValueError(f"expected one {START} and, after it, one {END}")
-    head, tail = page.split(START)[0], page.split(END)[1]
-    body = NOT_MEASURED if report is None else results(report)
-    return f"{head}{START}\n{body}\n{END}{tail}"
+    return with_part(page, START, END, NOT_MEASURED if report is None else results(report))
+
+
+def with_part(page: str, start: str, end: str, body: str) -> str:
+    """The page with what stands between two markers replaced.
+
+    Raises:
+        ValueError: the markers are not there, once each and in order.
+    """
+    if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
+        raise ValueError(f"expected one {start} and, after it, one {end}")
+    head, tail = page.split(start)[0], page.split(end)[1]
+    return f"{head}{start}\n{body}\n{end}{tail}"
 
 
 def results(report: Mapping[str, Any]) -> str:
@@ -125,6 +158,85 @@ def _number(value: float | None) -> str:
 
 def _bold(text: str, is_bold: bool) -> str:
     return f"**{text}**" if is_bold else text
+
+
+# --- the cards of the RAG benchmark
+
+
+def short_cards(report: Mapping[str, Any]) -> str:
+    """What BM25 retrieved, a corpus a table, the columns that matter most."""
+    made = []
+    for of_corpus in report["corpora"].values():
+        card = of_corpus["bm25"]
+        columns = [(key, label) for key, label in CARD_COLUMNS if key in SHORT_COLUMNS]
+        rows = [row for row in card["rows"] if row["filter"] not in LEFT_OUT]
+        made.append(f"{card_title(card)}\n\n{card_table(rows, columns, is_short=True)}")
+    return "\n\n".join(made)
+
+
+def cards(report: Mapping[str, Any]) -> str:
+    """Every card with its second table, of equally many tokens."""
+    made = []
+    for of_corpus in report["corpora"].values():
+        for card in of_corpus.values():
+            equal = card["equal_tokens"]
+            made.append(f"### {card_title(card)}\n\n{card_table(card['rows'], CARD_COLUMNS)}")
+            if equal is not None:
+                lead = f"With {equal['tokens']:,.0f} tokens a question, as {equal['as']} sends:"
+                made.append(f"{lead}\n\n{card_table(equal['rows'], CARD_COLUMNS, is_short=True)}")
+    return "\n\n".join(made)
+
+
+def card_title(card: Mapping[str, Any]) -> str:
+    """Corpus, retriever and sample."""
+    sample, about = card["sample"], card["about"]
+    return (
+        f"{about['corpus']}, {about['retriever']} top {sample['n_top']}: {sample['n_questions']} questions "
+        f"({sample['n_unanswerable']} unanswerable), {about['n_documents']:,} documents"
+    )
+
+
+def card_table(
+    rows: list[Mapping[str, Any]],
+    columns: tuple[tuple[str, str], ...] | list[tuple[str, str]],
+    *,
+    is_short: bool = False,
+) -> str:
+    """A filter a row; columns without any value are left out, and where it is short the milliseconds too."""
+    shown = [(key, label) for key, label in columns if any(row[key]["value"] is not None for row in rows)]
+    times = [] if is_short else ["ms"]
+    lines = []
+    for row in rows:
+        spent = row["milliseconds"]
+        last = [] if is_short else ["-" if spent is None else f"{spent['p50']:,.0f}"]
+        tokens = f"{row['tokens']['value']:,.0f}"
+        lines.append([row["filter"], *(_share(row[key]) for key, _ in shown), tokens, *last])
+    return table(["filter", *(label for _, label in shown), "tokens", *times], lines)
+
+
+def generator(report: Mapping[str, Any]) -> str:
+    """What a model answers with each context."""
+    rows = [
+        [
+            name,
+            _share({"value": each["right"], "low": each["low"], "high": each["high"]}),
+            f"{each['year_in_context']:.2f}",
+            f"{each['prompt_tokens']:,.0f}",
+        ]
+        for name, each in report["contexts"].items()
+    ]
+    head = f"{report['n_questions']} questions, {report['model']}:"
+    return f"{head}\n\n{table(['it reads', 'year in the reply', 'year in the context', 'prompt tokens'], rows)}"
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    if found["value"] is None or found["low"] is None:
+        return "-" if found["value"] is None else f"{found['value']:.2f}"
+    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 # --- code

@@ -22,6 +22,7 @@ TOLERANCE = 0.03  # of a probability: what the rounding of another CPU may move
 NUMBER = re.compile(r"-?\d+\.\d+")
 LONG_COMMANDS = {
     "calibrate",
+    "card",
     "evaluate",
     "train",
 }  # minutes, or more pairs than a test has: only their options are checked
@@ -74,6 +75,13 @@ def test_the_code_prints_what_the_page_says(maker, embedded):
 
 def test_the_table_of_results_is_that_of_the_report(maker):
     assert maker.with_results(PAGE, maker.read_results()) == PAGE, "out of date; run: python docs/make_readme.py"
+
+
+def test_the_cards_are_those_of_their_reports(maker):
+    card = maker.short_cards(json.loads(maker.RAG_RESULTS.read_text(encoding="utf-8")))
+    assert maker.with_part(PAGE, maker.CARD_START, maker.CARD_END, card) == PAGE, "run: python docs/make_readme.py"
+    page = maker.RAG_PAGE.read_text(encoding="utf-8")
+    assert maker.with_cards(page) == page, "out of date; run: python docs/make_readme.py"
 
 
 @pytest.mark.parametrize("command", commands())
@@ -180,6 +188,31 @@ def test_a_report_of_the_benchmark_can_be_shown(maker, tmp_path):
     assert quality.main(places.split(), load_grader=lambda bundle: FakeGrader()) == 0
     found = maker.results(json.loads((tmp_path / "out.json").read_text(encoding="utf-8")))
     assert "| first | 24 | **1.000** |" in found
+
+
+def test_a_card_says_what_its_report_says(maker):
+    measured = {"value": 0.5, "low": 0.25, "high": 0.75}
+    none = {"value": None, "low": None, "high": None}
+    known = dict.fromkeys(("precision", "recall", "gold_survives", "empty_answerable"), measured)
+    row = {"filter": "a", **known, "answer_survives": none, "empty_unanswerable": none, "tokens": {"value": 1234.5}}
+    rows = [{**row, "milliseconds": {"p50": 700.2}}, {**row, "filter": "relgrade, tuned", "milliseconds": None}]
+    card = {
+        "about": {"corpus": "wiki", "retriever": "bm25", "n_documents": 1200},
+        "sample": {"n_top": 20, "n_questions": 9, "n_unanswerable": 2},
+        "rows": rows,
+        "equal_tokens": {"tokens": 300.0, "as": "top 5", "rows": rows[:1]},
+    }
+    page = maker.cards({"corpora": {"wiki": {"bm25": card}}}).splitlines()
+    assert page[0] == "### wiki, bm25 top 20: 9 questions (2 unanswerable), 1,200 documents"
+    assert page[2].startswith("| filter | context precision | context recall | gold survives | answerable: empty | tokens")
+        page[2] == "| filter | context precision | context recall | gold survives | answerable: empty | tokens | ms |"
+    )
+    assert page[4].endswith("| 0.50 [0.25, 0.75] | 1,234 | 700 |")
+    assert page[5].endswith("| 1,234 | - |")
+    assert page[7] == "With 300 tokens a question, as top 5 sends:"
+    short = maker.short_cards({"corpora": {"wiki": {"bm25": card}}})
+    assert "tuned" not in short
+    assert "| a | 0.50 [0.25, 0.75] | 0.50 [0.25, 0.75] | 1,234 |" in short
 
 
 def test_only_the_part_between_the_markers_changes(maker):
