@@ -1,10 +1,8 @@
 """A judge behind a server is a row: its unparsed replies are a third state, and it is paid once."""
 
-import pytest
 
 from fake_teacher import FakeTeacher, Reply, completion, document_of
 from paper_case import settings_of, write_data
-from relgrade.errors import TeacherError
 from relgrade.paper.table import read_results, run_rows
 
 
@@ -37,9 +35,3 @@ def test_a_judge_is_asked_once_and_counted_in_both_ways(tmp_path):
     assert "argmax" not in found  # words alone: there is no probability to read
     assert n_asked == 40
     assert row["cost"]["n_parameters"] is None
-
-
-def test_a_judge_that_is_not_there(tmp_path):
-    table = table_of(tmp_path, "http://127.0.0.1:9")
-    with pytest.raises(TeacherError):
-        run_rows(table, output=tmp_path / "run", results=tmp_path / "results")

@@ -98,6 +98,7 @@ def test_a_killed_row_goes_on_from_its_checkpoint_and_its_scores(table, done, tm
     again, whole = json.loads(path.read_text()), json.loads(done[1][0].read_text())
     assert again["readings"] == whole["readings"]
     assert again["cost"]["steps"] == whole["cost"]["steps"]
+    assert (whole["cost"]["starts"], again["cost"]["starts"]) == (1, 2)
     assert scored[0] > 8  # the first eight were not scored twice
 
 

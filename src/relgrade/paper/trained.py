@@ -17,6 +17,7 @@ from relgrade.paper.readings import Reply
 from relgrade.paper.samples import Samples, TrainingDraw, draw_training, pair_key
 from relgrade.paper.scoring import Key, reading_precision, score_in_pieces
 from relgrade.paper.settings import PaperSettings, RowSettings
+from relgrade.pipeline.ledger import read_json, write_json
 from relgrade.probability import log_odds
 from relgrade.settings import TrainingSettings
 from relgrade.student.cross_encoder import CrossEncoderStudent
@@ -128,6 +129,7 @@ def _outcome(job: Job, **made: Any) -> Outcome:
 
 
 def _whole_row(job: Job) -> Outcome:
+    n_starts = _count_start(job.folder)
     student = _student(job)
     estimate = estimate_memory(student, job.training)
     require_memory(estimate, available_mb=available_memory())
@@ -152,8 +154,17 @@ def _whole_row(job: Job) -> Outcome:
         n_parameters_trained=report.n_parameters_trained,
         seconds_training=report.seconds,
         seconds_scoring=seconds,
-        details={"steps": report.steps, "estimated_memory_mb": round(estimate.total_mb)},
+        # Of a row that was killed, seconds are those since its last start.
+        details={"steps": report.steps, "starts": n_starts, "estimated_memory_mb": round(estimate.total_mb)},
     )
+
+
+def _count_start(folder: Path) -> int:
+    """How often the row was started, this time included."""
+    path = folder / "starts.json"
+    n_starts = 1 + (read_json(path)["starts"] if path.exists() else 0)
+    write_json(path, {"starts": n_starts})
+    return n_starts
 
 
 def _fit(student: Student, job: Job) -> FitReport:

@@ -1,0 +1,71 @@
+"""Prints the tables of docs/paper.md on the open questions from the results that are committed.
+
+    python -m benchmarks.paper.tables [FOLDER]
+
+No model is loaded and no data read.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Print every table that has results."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    for name, render in (("transfer", transfer), ("noise", noise), ("size", size)):
+        path = folder / f"questions.{name}.json"
+        if path.is_file():
+            print(f"\n## {name}\n\n{render(json.loads(path.read_text(encoding='utf-8')))}")
+
+
+def transfer(answer: Mapping[str, Any]) -> str:
+    """Average precision of each training set, down, on each test set, across; the last line is chance."""
+    rows = answer["rows"]
+    tests = list(dict.fromkeys(row["test"] for row in rows))
+    found = {(row["trained"], row["test"]): _interval(row["average_precision"]) for row in rows}
+    lines = [
+        [trained, *(found.get((trained, test), "") for test in tests)]
+        for trained in dict.fromkeys(row["trained"] for row in rows)
+    ]
+    chance = {row["test"]: f"{row['base_rate']:.2f}" for row in rows}
+    return _table(["AP", *tests], [*lines, ["share relevant", *(chance[test] for test in tests)]])
+
+
+def noise(answer: Mapping[str, Any]) -> str:
+    """What flipped labels cost, and how many of them the audit would have shown."""
+    names = ("average_precision", "precision", "recall", "f1", "found_by_audit")
+    lines = [
+        [row["kind"], f"{row['share']:.0%}", *(_spread(row[name]) if name in row else "-" for name in names)]
+        for row in answer["rows"]
+    ]
+    return _table(["flips", "share", "AP", "precision", "recall", "F1", "found by audit"], lines)
+
+
+def size(answer: Mapping[str, Any]) -> str:
+    """The learning curve."""
+    names = ("average_precision", "precision", "recall", "f1")
+    lines = [[str(row["n_train"]), *(_spread(row[name]) for name in names)] for row in answer["rows"]]
+    return _table(["pairs", "AP", "precision", "recall", "F1"], lines)
+
+
+def _interval(measure: Mapping[str, float | None]) -> str:
+    if measure["low"] is None:
+        return f"{measure['value']:.2f}"
+    return f"{measure['value']:.2f} [{measure['low']:.2f}, {measure['high']:.2f}]"
+
+
+def _spread(measure: Mapping[str, float]) -> str:
+    return f"{measure['mean']:.3f} ({measure['low']:.3f} to {measure['high']:.3f})"
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines))
+
+
+if __name__ == "__main__":
+    main()
