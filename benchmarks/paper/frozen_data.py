@@ -1,7 +1,7 @@
 """Pairs of several domains with what one frozen encoder says of each, computed once and kept on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +95,6 @@ def judge(head: FrozenHead, test: Frozen, threshold: Threshold, *, n_draws: int,
 
 def joined(parts: Sequence[Frozen]) -> Frozen:
     """One after another; queries of different collections stay different."""
-    from dataclasses import replace
-
     pairs = [
         replace(pair, query_id=f"{number}:{pair.query_id}") for number, part in enumerate(parts) for pair in part.pairs
     ]
