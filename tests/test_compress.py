@@ -137,6 +137,6 @@ def test_less_is_kept_at_a_higher_threshold_and_all_of_it_is_the_callers(bundle,
 
 def test_the_code_of_the_page_prints_what_it_says(capsys):
     page = (Path(__file__).parent.parent / "docs" / "evidence.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
-    exec(block, {})
-    assert capsys.readouterr().out.splitlines() == re.findall(r"^# -> (.*)$", block, flags=re.MULTILINE)
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE))
+    exec(code, {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^# -> (.*)$", code, flags=re.MULTILINE)

@@ -160,7 +160,17 @@ def _grade(row: Mapping[str, Any], *, point: OperatingPoint, original: tuple[str
         row["verdict"],
         row.get("collection"),
         None if row.get("evidence") is None else read_spans(row["evidence"], text),
+        _window(row.get("best_window"), text),
     )
+
+
+def _window(value: Any, text: str) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    start, end = value
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end <= len(text):
+        raise ValueError("a window lies outside of its document")
+    return start, end
 
 
 def read_spans(rows: Any, text: str) -> tuple[EvidenceSpan, ...]:

@@ -18,6 +18,7 @@ class Reading:
     logit: float
     truncated: bool
     windows: int
+    span: tuple[int, int] | None = None  # of the part that won, in characters of the rendered document
 
 
 class ResultCache(Protocol):

@@ -15,7 +15,9 @@ from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import InvalidInput, InvalidSettings
 from relgrade.grade.grader import DEFAULT_BUNDLE, Grader
 from relgrade.grade.hub import fetch_bundle, is_hub_id
+from relgrade.grade.long_documents import LongDocumentRuntime
 from relgrade.grade.panel import Panel
+from relgrade.grade.parts import MAX_PARTS
 from relgrade.grade.runtime import Runtime
 from relgrade.grade.runtimes import load_runtime
 from relgrade.serve.refusals import Invalid
@@ -37,6 +39,11 @@ class HostedModel:
     @functools.cached_property
     def limit_tokens(self) -> int:
         """Tokens of a document that are read, about: what a longer one costs."""
+        n_parts = MAX_PARTS if isinstance(self.runtime, LongDocumentRuntime) else 1
+        return self._tokens_at_once * n_parts
+
+    @functools.cached_property
+    def _tokens_at_once(self) -> int:
         template = self.bundle.manifest.template
         window, n_windows = template.get("window_tokens"), template.get("max_windows")
         if isinstance(window, int) and isinstance(n_windows, int):

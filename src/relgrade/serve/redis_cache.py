@@ -59,7 +59,7 @@ class RedisCache:
         try:
             async with self._client.pipeline(transaction=False) as pipe:
                 for key, reading in readings.items():
-                    value = json.dumps([reading.logit, reading.truncated, reading.windows])
+                    value = json.dumps([reading.logit, reading.truncated, reading.windows, reading.span])
                     pipe.set(_PREFIX + key, value, ex=self._keep_s)
                 await pipe.execute()
         except Exception as error:
@@ -69,8 +69,15 @@ class RedisCache:
 def _reading(value: bytes | str | None) -> Reading | None:
     """None for what is missing or was written by something else."""
     try:
-        logit, truncated, windows = json.loads(value or "null")
+        logit, truncated, windows, span = json.loads(value or "null")
     except (TypeError, ValueError):
         return None
     is_sound = isinstance(logit, float) and math.isfinite(logit) and type(truncated) is bool and type(windows) is int
-    return Reading(logit, truncated, windows) if is_sound else None
+    if not is_sound or not (span is None or _is_span(span)):
+        return None
+    return Reading(logit, truncated, windows, None if span is None else (span[0], span[1]))
+
+
+def _is_span(value: Any) -> bool:
+    is_pair = isinstance(value, list) and len(value) == 2 and all(type(each) is int for each in value)
+    return is_pair and 0 <= value[0] <= value[1]
