@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ from benchmarks.fault_traffic import (
     until,
 )
 from benchmarks.healthy_clients import PATIENCE_S, HealthyClients, Known
+from benchmarks.load_http import requests_of
 from benchmarks.server_process import ServerProcess, is_ready
 from relgrade.bundle import load_bundle
-from relgrade.grade.grader import DEFAULT_BUNDLE
+from relgrade.grade.grader import DEFAULT_BUNDLE, Grader
 
 Row = dict[str, Any]
 
@@ -39,6 +41,7 @@ N_KILLS = 3
 MEASURED = 20  # healthy answers that are waited for in each state
 FAKETIME = (Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"), Path("/usr/lib64/faketime/libfaketime.so.1"))
 FILE_LIMIT_BYTES = 4096
+CACHE_DISK_BYTES = 2**20
 _FAULTY = "benchmarks.faulty_server"
 
 
@@ -50,15 +53,14 @@ def kill_and_restart(known: Known, folder: Path) -> Row:
             server.kill()
             server.start()
             healthy.wait_for_more(MEASURED)
-    return _row(
-        f"kill -9 and restart, {N_KILLS} times", healthy, ["answers again after each"], n_may_be_lost=N_KILLS * 3
-    )
+    return _row(f"kill -9 and restart, {N_KILLS} times", healthy, ["answers again after each"], deaths=server.deaths)
 
 
 def process_dies(known: Known, folder: Path) -> Row:
     """The process dies while it reads a document, as when the system is short of memory."""
     with ServerProcess(module=_FAULTY) as server, HealthyClients(server.url, known) as healthy:
         healthy.wait_for_more(MEASURED)
+        start_s = time.monotonic()
         try:
             status = post(server.url, ["fine", "dieword"])[0]
         except httpx.HTTPError as error:
@@ -66,10 +68,11 @@ def process_dies(known: Known, folder: Path) -> Row:
             seen = [f"its own client: {type(error).__name__}, no grade"]
         else:
             seen = [f"its own client: {status}"]
-        server.kill()
+        server.kill()  # it is dead, and gone after this
+        deaths = [(start_s, time.monotonic())]
         server.start()
         healthy.wait_for_more(MEASURED)
-    return _row("the process dies over a document", healthy, seen, n_may_be_lost=3, is_ok=status == 0)
+    return _row("the process dies over a document", healthy, seen, deaths=deaths, is_ok=status == 0)
 
 
 def reload(known: Known, folder: Path) -> Row:
@@ -208,6 +211,30 @@ def disk_full(known: Known, folder: Path) -> Row:
         return _asked_while_log_fails(server, known, "the disk of the log is full")
 
 
+def cache_disk_full(known: Known, folder: Path) -> Row:
+    """No room for what the models read of documents, on a disk of one megabyte."""
+    fault = "the disk of the document cache is full"
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={CACHE_DISK_BYTES}", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        return {"fault": fault, "skipped": "this user cannot mount a small disk"}
+    try:
+        # With a cache, documents are judged by states of 8 bits, whether they are found there or not.
+        with_cache = Known(Grader.load(document_cache=folder / "reference"))
+        options = ["--document-cache", str(disk / "cache")]
+        with ServerProcess(options) as server, HealthyClients(server.url, with_cache) as healthy:
+            status, texts = 200, requests_of(8, n_documents=20, n_words=100)
+            for _ in range(10):
+                status = max(status, post(server.url, next(texts)["documents"])[0])
+            healthy.wait_for_more(MEASURED)
+            left = shutil.disk_usage(disk).free
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    seen = [f"200 other documents: {status}", f"{left} bytes left of {CACHE_DISK_BYTES}"]
+    return _row(fault, healthy, seen, is_ok=status == 200)
+
+
 def file_limit(known: Known, folder: Path) -> Row:
     """The log reaches the largest size that a file may have."""
     path = folder / "log"
@@ -273,11 +300,11 @@ def _row(
     healthy: HealthyClients,
     seen: list[str],
     *,
-    n_may_be_lost: int = 0,
+    deaths: Sequence[tuple[float, float]] = (),
     is_ok: bool = True,
     expected: list[str] | None = None,
 ) -> Row:
-    told = healthy.told(n_may_be_lost=n_may_be_lost, expected=expected or [])
+    told = healthy.told(deaths=deaths, expected=expected or [])
     others = [f"healthy: {n} x {what}" for what, n in told["outcomes"].items() if what not in ("right", "lost")]
     return {"fault": fault, "healthy": told, "seen": [*seen, *others], "ok": is_ok and told["ok"]}
 

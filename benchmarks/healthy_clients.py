@@ -44,6 +44,7 @@ class HealthyClients:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
+        self.lost: list[tuple[float, float]] = []  # of time.monotonic: when they were sent, and when they broke
         self.slowest_s = 0.0
         self._threads = [threading.Thread(target=self._ask, args=(seed,)) for seed in range(n_clients)]
 
@@ -58,6 +59,8 @@ class HealthyClients:
                     self.counts[what] += 1
                     if what == "right":
                         self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
+                    elif what == "lost":
+                        self.lost.append((start_s, time.monotonic()))
                 if what in ("not taken", "refused"):
                     self._stop.wait(0.1)
 
@@ -86,23 +89,27 @@ class HealthyClients:
                 raise RuntimeError(f"healthy requests are not answered any more: {dict(self.counts)}")
             time.sleep(0.02)
 
-    def told(self, *, n_may_be_lost: int = 0, expected: Sequence[str] = ()) -> dict[str, Any]:
+    def told(self, *, deaths: Sequence[tuple[float, float]] = (), expected: Sequence[str] = ()) -> dict[str, Any]:
         """What came of them.
 
         Args:
-            n_may_be_lost: that were in flight when the server was killed.
+            deaths: when the server was killed and when it was gone, of time.monotonic; what was in flight then is lost.
             expected: other outcomes that belong to the fault.
         """
-        fine = {"right", "refused", "not taken", "lost", *expected}
-        is_ok = not set(self.counts) - fine and self.counts["lost"] <= n_may_be_lost and self.counts["right"] > 0
+        beyond = [
+            (sent_s, broke_s)
+            for sent_s, broke_s in self.lost
+            if not any(sent_s <= gone_s and broke_s >= killed_s for killed_s, gone_s in deaths)
+        ]
+        is_known = not set(self.counts) - {"right", "refused", "not taken", "lost", *expected}
         return {
             "answered": self.counts["right"] + self.counts["wrong"],
             "wrong": self.counts["wrong"],
-            "lost": self.counts["lost"],
-            "may_be_lost": n_may_be_lost,
+            "lost_in_flight": len(self.lost) - len(beyond),
+            "lost_beyond": len(beyond),
             "outcomes": dict(sorted(self.counts.items())),
             "slowest_s": round(self.slowest_s, 2),
-            "ok": is_ok,
+            "ok": is_known and not beyond and self.counts["right"] > 0,
         }
 
     def __enter__(self) -> Self:

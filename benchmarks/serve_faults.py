@@ -28,6 +28,7 @@ CASES: dict[str, Callable[[Known, Path], dict[str, Any]]] = {
     "worker": fault_cases.worker_dies,
     "stuck": fault_cases.model_hangs,
     "disk": fault_cases.disk_full,
+    "cache-disk": fault_cases.cache_disk_full,
     "file-limit": fault_cases.file_limit,
     "log-reader": fault_cases.log_reader_gone,
     "clock": fault_cases.clock_jumps,
@@ -36,15 +37,16 @@ CASES: dict[str, Callable[[Known, Path], dict[str, Any]]] = {
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown."""
-    lines = ["| fault | healthy answers | wrong | lost (in flight) | seen | result |", "|---|---|---|---|---|---|"]
+    titles = ("fault", "healthy answers", "wrong", "lost, in flight at a kill", "lost otherwise", "seen", "result")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
         if "skipped" in row:
-            lines.append(f"| {row['fault']} | | | | {row['skipped']} | skipped |")
+            lines.append(f"| {row['fault']} | | | | | {row['skipped']} | skipped |")
             continue
         told = row["healthy"]
         lines.append(
-            f"| {row['fault']} | {told['answered']} | {told['wrong']} | {told['lost']} ({told['may_be_lost']}) "
-            f"| {'; '.join(row['seen'])} | {'ok' if row['ok'] else '**failed**'} |"
+            f"| {row['fault']} | {told['answered']} | {told['wrong']} | {told['lost_in_flight']} "
+            f"| {told['lost_beyond']} | {'; '.join(row['seen'])} | {'ok' if row['ok'] else '**failed**'} |"
         )
     return "\n".join(lines)
 

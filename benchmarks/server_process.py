@@ -50,6 +50,7 @@ class ServerProcess:
         self._log = subprocess.DEVNULL if log is None else log
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self.deaths: list[tuple[float, float]] = []  # of time.monotonic: when it began to die, and when it was gone
 
     @property
     def url(self) -> str:
@@ -79,8 +80,10 @@ class ServerProcess:
     def kill(self) -> None:
         """As `kill -9` does."""
         assert self.process is not None, "it was not started"
+        start_s = time.monotonic()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(60)
+        self.deaths.append((start_s, time.monotonic()))
 
     def stop(self) -> None:
         """With SIGTERM; after a minute without it."""

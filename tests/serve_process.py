@@ -21,13 +21,14 @@ ADMIN = "admin-key-of-a-test-server"
 class Server:
     """Started and ready; ended with the block."""
 
-    def __init__(self, folder, *, delay_s=0.0, port=0, **settings):
+    def __init__(self, folder, *, delay_s=0.0, port=0, log=None, **settings):
         self.folder = folder
         self.port = port or free_port()
         arguments = [str(folder), str(self.port), str(delay_s), json.dumps(settings)]
         self.log = (folder.parent / f"server-{time.monotonic_ns()}.log").open("w+b")
+        where = self.log if log is None else log
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.serve_process", *arguments], cwd=ROOT, stderr=self.log, stdout=self.log
+            [sys.executable, "-m", "tests.serve_process", *arguments], cwd=ROOT, stderr=where, stdout=where
         )
 
     def __enter__(self):

@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import json
+import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -182,3 +184,22 @@ def test_requests_on_one_connection_and_nonsense_on_another(folder):
             while not answer.endswith(b'"failure":null}'):
                 answer += one.recv(65536)
             assert answer.count(b" 200 OK") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_log_without_room_costs_no_answer(folder):
+    with (
+        Path("/dev/full").open("wb") as full,
+        Server(folder, log=full) as server,
+        Client(server.url, retries=0) as client,
+    ):
+        assert all(is_right(client.grade("q", DOCUMENTS)) for _ in range(3))
+        assert httpx.post(f"{server.url}/v1/grade", json={"query": "q"}).status_code == 422
+
+
+def test_a_log_that_nobody_reads_any_more_costs_no_answer(folder):
+    reader, writer = os.pipe()
+    with Server(folder, log=writer) as server, Client(server.url, retries=0) as client:
+        os.close(reader)
+        os.close(writer)
+        assert all(is_right(client.grade("q", DOCUMENTS)) for _ in range(3))
