@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from relgrade.errors import InvalidSettings
 from relgrade.paper import frozen
@@ -16,7 +16,7 @@ from relgrade.paper.prompted import ask_in_words, read_reply
 from relgrade.paper.readings import Reply
 from relgrade.paper.samples import Samples, TrainingDraw, draw_training, pair_key
 from relgrade.paper.scoring import Key, reading_precision, score_in_pieces
-from relgrade.paper.settings import PaperSettings, RowSettings
+from relgrade.paper.settings import PaperSettings, RowLoss, RowSettings
 from relgrade.pipeline.ledger import read_json, write_json
 from relgrade.probability import log_odds
 from relgrade.settings import TrainingSettings
@@ -27,7 +27,7 @@ from relgrade.student.losses import build_loss
 from relgrade.student.student import Student
 from relgrade.student.training import FitReport, fit
 
-LOSSES = {
+LOSSES: dict[RowLoss, Literal["binary-cross-entropy", "focal", "contrastive"]] = {
     "cross-entropy": "binary-cross-entropy",
     "class-weighted": "binary-cross-entropy",
     "focal": "focal",
