@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from relgrade.cli import outcome
 from relgrade.cli.grade_pairs import PairsJob, grade_pairs_file
 from relgrade.cli.grade_query import QueryJob, grade_query
 from relgrade.cli.grading import load_grader
@@ -75,6 +76,12 @@ Exit codes:
     help="Share of the documents that are relevant; corrects probabilities, keeps the same.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Documents read at a time. Default: one a core.")
+@click.option(
+    "--cache",
+    "cache_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps what the model read of documents, for other queries: see relgrade cache.",
+)
 @click.option("--only-relevant", is_flag=True, help="With --query: leave out what was judged not relevant.")
 @click.option("--top-k", type=click.IntRange(min=1), help="With --query: show this many at most, the best.")
 @click.option(
@@ -103,6 +110,7 @@ def grade(
     operating_point: str | None,
     base_rate: float | None,
     threads: int | None,
+    cache_folder: Path | None,
     only_relevant: bool,
     top_k: int | None,
     min_keep: int | None,
@@ -125,7 +133,12 @@ def grade(
     if only_relevant or min_keep is not None or max_tokens is not None:
         policy = KeepPolicy(min_keep=min_keep or 0, max_keep=top_k, max_tokens=max_tokens)
     grader = load_grader(
-        bundle, operating_point=operating_point, base_rate=base_rate, revision=revision, threads=threads
+        bundle,
+        operating_point=operating_point,
+        base_rate=base_rate,
+        revision=revision,
+        threads=threads,
+        document_cache=cache_folder,
     )
     if query is None:
         code = grade_pairs_file(
@@ -156,6 +169,11 @@ def grade(
                 has_evidence=evidence,
             ),
         )
+    if grader.document_cache is not None:
+        stats = grader.document_cache.stats
+        if stats.hit_ratio is not None:
+            outcome.warn(f"{stats.hit_ratio:.1%} of the documents were in the cache")
+        grader.document_cache.close()
     click.get_current_context().exit(code)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from relgrade.errors import GradingError, InvalidInput
@@ -35,6 +36,7 @@ def load_grader(
     revision: str | None,
     threads: int | None,
     base_rate: float | None = None,
+    document_cache: Path | None = None,
 ) -> Grader:
     """The grader of a folder or Hub id, the embedded one for None.
 
@@ -44,7 +46,12 @@ def load_grader(
     from relgrade.grade.grader import Grader  # onnxruntime comes with it
 
     return Grader.load(
-        bundle, operating_point=operating_point, base_rate=base_rate, revision=revision, n_threads=threads
+        bundle,
+        operating_point=operating_point,
+        base_rate=base_rate,
+        revision=revision,
+        n_threads=threads,
+        document_cache=document_cache,
     )
 
 

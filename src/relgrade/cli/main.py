@@ -29,13 +29,12 @@ class LazyCommand:
 COMMANDS: dict[str, LazyCommand] = {
     "audit": LazyCommand("relgrade.cli.audit:audit", "Hold a teacher's labels against people."),
     "bundle": LazyCommand("relgrade.cli.bundle:bundle", "Look into a bundle and check that it grades as it should."),
+    "cache": LazyCommand("relgrade.cli.cache:cache", "Keep what the model read of documents, for other queries."),
     "calibrate": LazyCommand("relgrade.cli.calibrate:calibrate", "Fit the probability and find thresholds that hold."),
     "candidates": LazyCommand(
         "relgrade.cli.candidates:candidates", "Find documents for queries, as pairs to label.", extra="candidates"
     ),
-    "card": LazyCommand(
-        "relgrade.cli.card:card", "Measure what grading is worth to a RAG system.", extra="candidates"
-    ),
+    "card": LazyCommand("relgrade.cli.card:card", "Measure what grading is worth to a RAG system.", extra="candidates"),
     "evaluate": LazyCommand("relgrade.cli.evaluate:evaluate", "Measure a grader on labelled pairs, with intervals."),
     "export": LazyCommand("relgrade.cli.export:export", "Write the ONNX graphs of a trained student.", extra="train"),
     "fit": LazyCommand("relgrade.cli.steps:fit", "Train a student on pairs.", extra="train"),
@@ -43,7 +42,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "label": LazyCommand("relgrade.cli.label:label", "Label pairs by a teacher LLM, or import labels."),
     "mcp": LazyCommand("relgrade.cli.mcp:mcp", "Serve the grader as a tool for agents.", extra="mcp"),
     "pairs": LazyCommand("relgrade.cli.pairs:pairs", "Convert, divide, check, balance and count labelled pairs."),
-    "paper": LazyCommand("relgrade.cli.paper:paper", "Run the configurations of the paper as one table.", extra="train"),
+    "paper": LazyCommand(
+        "relgrade.cli.paper:paper", "Run the configurations of the paper as one table.", extra="train"
+    ),
     "parity": LazyCommand("relgrade.cli.export:parity", "Hold graphs against their student.", extra="train"),
     "score": LazyCommand("relgrade.cli.steps:score", "Write the logit of each pair."),
     "serve": LazyCommand("relgrade.cli.serve:serve", "Serve graders over HTTP.", extra="serve"),

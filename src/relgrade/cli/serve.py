@@ -5,6 +5,7 @@ It knows options, the environment and key files; what is served stands in `relgr
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +18,7 @@ from relgrade.cli import outcome
 from relgrade.errors import InvalidSettings
 
 if TYPE_CHECKING:
+    from relgrade.grade.document_cache import DocumentCache
     from relgrade.serve.cache import ResultCache
 
 KEYS_VARIABLE = "RELGRADE_API_KEYS"
@@ -60,6 +62,12 @@ Exit codes:
 )
 @click.option("--max-documents", type=click.IntRange(min=1), default=1000, show_default=True, help="Of one request.")
 @click.option("--cache", "cache_entries", type=click.IntRange(min=0), default=0, show_default=True, help="Pairs kept.")
+@click.option(
+    "--document-cache",
+    type=click.Path(file_okay=False),
+    help="Folder that keeps what the models read of documents: see relgrade cache.",
+)
+@click.option("--document-cache-bytes", type=click.IntRange(min=1_000_000), help="Bound of it; default: its own.")
 @click.option("--redis", "redis_url", help="Keep them in Redis instead: redis://host:port/number.")
 @click.option("--no-playground", is_flag=True, help="Serve no page at /.")
 @click.option("--log-documents", is_flag=True, help="Write queries and documents into the log.")
@@ -85,15 +93,23 @@ def serve(
         has_playground=not no_playground,
         logs_documents=options["log_documents"],
     )
+    documents = _document_cache(options["document_cache"], options["document_cache_bytes"])
     load = partial(server.load_bundle_and_runtime, n_threads=settings.n_threads)
+    if documents is not None:
+        load = partial(load, document_cache=documents)
     rack = server.ModelRack(read_sources(bundles), load=load)
     app = server.create_app(rack, settings, cache=_redis(redis_url))
+    if documents is not None:
+        app.state.service.measures.watch_documents(documents)
     server.log_as_json()
     bound = server.open_socket(settings)
     host, port = bound.getsockname()[:2]
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    outcome.warn(f"serving {', '.join(model.name for model in rack.models)} on http://{where}")
+    with contextlib.suppress(OSError):  # a full disk under the log is no reason not to serve
+        outcome.warn(f"serving {', '.join(model.name for model in rack.models)} on http://{where}")
     server.run_server(app, bound=bound)
+    if documents is not None:
+        documents.close()
 
 
 def read_sources(bundles: Sequence[str]) -> dict[str, str | Path | None]:
@@ -141,6 +157,16 @@ def read_keys(listed: str, key_file: str | None) -> dict[str, str]:
             raise InvalidSettings(f"two keys are called {name!r}")
         keys[name] = key
     return keys
+
+
+def _document_cache(folder: str | None, n_bytes: int | None) -> DocumentCache | None:
+    if folder is None:
+        if n_bytes is not None:
+            raise click.UsageError("--document-cache-bytes needs --document-cache")
+        return None
+    from relgrade.grade.document_cache import DocumentCache
+
+    return DocumentCache(folder, disk_bytes=n_bytes)
 
 
 def _redis(url: str | None) -> ResultCache | None:

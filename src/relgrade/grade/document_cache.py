@@ -12,12 +12,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from relgrade.errors import InvalidInput, OutputError
 from relgrade.grade.document_states import DamagedRecord, DocumentStates
-from relgrade.grade.document_store import DocumentStore, Row, StoreFailed, remove_damaged
+from relgrade.grade.document_store import FILE_NAME, DocumentStore, Row, StoreFailed
+from relgrade.grade.store_file import remove_file
 
 DEFAULT_MEMORY_BYTES = 256_000_000  # about 3,000 documents of 220 tokens
 RETRY_S = 60.0  # until a folder that failed is tried again
@@ -123,11 +123,7 @@ class DocumentCache:
 
     def put(self, space: str, documents: Mapping[str, DocumentStates]) -> None:
         """Remember documents; those whose states are not finite are left out."""
-        known = {
-            document_key(space, text): states
-            for text, states in documents.items()
-            if np.isfinite(states.scales).all() and np.isfinite(states.vectors).all()
-        }
+        known = {document_key(space, text): states for text, states in documents.items() if states.is_finite}
         self._remember(known)
         store = self._usable_store()
         if store is None or not known:
@@ -193,15 +189,8 @@ class DocumentCache:
 
     def _open(self, folder: Path) -> DocumentStore | None:
         try:
-            return DocumentStore(folder, limit_bytes=self._disk_bytes)
+            return open_store(folder, limit_bytes=self._disk_bytes)
         except StoreFailed as error:
-            if error.is_damaged:
-                self._tell("file", f"{error}; the cache begins again, empty")
-                remove_damaged(folder)
-                try:
-                    return DocumentStore(folder, limit_bytes=self._disk_bytes)
-                except StoreFailed as again:
-                    error = again
             self._fail(error)
             return None
 
@@ -218,6 +207,23 @@ class DocumentCache:
         if kind not in self._told:
             self._told.add(kind)
             _logger.warning(message)
+
+
+def open_store(folder: Path | str, *, limit_bytes: int | None = None) -> DocumentStore:
+    """The store of a folder; a damaged file is taken away, which the log tells, and an empty one is made.
+
+    Raises:
+        InvalidInput, OutputError: as `DocumentStore`.
+        StoreFailed: it cannot be opened all the same.
+    """
+    try:
+        return DocumentStore(folder, limit_bytes=limit_bytes)
+    except StoreFailed as error:
+        if not error.is_damaged:
+            raise
+        _logger.warning(f"{error}; the cache begins again, empty")
+        remove_file(Path(folder) / FILE_NAME)
+        return DocumentStore(folder, limit_bytes=limit_bytes)
 
 
 def space_of(*, encoder_sha256: str, tokenizer_sha256: str, template: str, states_format: str) -> str:
@@ -243,3 +249,9 @@ def open_cache(source: DocumentCache | Path | str | None) -> DocumentCache | Non
     if not isinstance(source, str | Path) or not str(source):
         raise InvalidInput(f"document_cache: a folder or a DocumentCache was expected, got {source!r}")
     return DocumentCache(source)
+
+
+def cache_of(runtime: Any) -> DocumentCache | None:
+    """The cache that a runtime, or the reader in it, was loaded with."""
+    cache: DocumentCache | None = getattr(getattr(runtime, "reader", runtime), "document_cache", None)
+    return cache

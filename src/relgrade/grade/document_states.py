@@ -72,6 +72,11 @@ class DocumentStates:
         return self.codes * self.scales[:, None]
 
     @property
+    def is_finite(self) -> bool:
+        """Whether a grade can come of it."""
+        return bool(np.isfinite(self.scales).all() and np.isfinite(self.vectors).all())
+
+    @property
     def n_bytes(self) -> int:
         """Size of the record."""
         return _HEADER.size + sum(part.nbytes for part in (self.ids, self.codes, self.scales, self.vectors))

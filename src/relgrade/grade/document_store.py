@@ -16,25 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from relgrade.errors import InvalidInput, OutputError
+from relgrade.grade.store_file import (
+    BATCH_BYTES,
+    give_back,
+    kept_limit,
+    next_use,
+    on_disk,
+    open_file,
+    transaction,
+    used_bytes,
+)
 
 FILE_NAME = "documents.sqlite"
 DEFAULT_BYTES = 4_000_000_000  # of a new folder: about 45,000 documents of 220 tokens
 MIN_BYTES = 1_000_000
-
-_PAGE_BYTES = 4096
-_MAP_BYTES = 2**40  # SQLite takes what it was built for, 2 GB at most
-_WAIT_S = 10.0  # for another process that writes
-_BATCH_BYTES = 8_000_000  # of one transaction: what the log beside the file holds, about
-_APPLICATION_ID = 0x52474453  # "RGDS"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS documents (
-    key BLOB PRIMARY KEY, id INTEGER NOT NULL, used INTEGER NOT NULL, n_bytes INTEGER NOT NULL,
-    n_tokens INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS documents_used ON documents (used);
-CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, record BLOB NOT NULL);
-"""
 
 
 class StoreFailed(Exception):
@@ -111,8 +106,8 @@ class DocumentStore:
         except OSError as error:
             raise OutputError.from_os_error(error, path=self.folder) from error
         self.is_writable = os.access(self.folder, os.W_OK)
-        with self._guard():
-            self._open()
+        with self._guard():  # opens it
+            pass
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Those that are there.
@@ -158,7 +153,7 @@ class DocumentStore:
                 if not self._make_room(connection, batch, keep_from=keep_from):
                     is_whole = False
                     break
-                with _transaction(connection):
+                with transaction(connection):
                     self._insert(connection, batch)
         return is_whole
 
@@ -175,26 +170,25 @@ class DocumentStore:
 
     def drop(self, keys: Iterable[bytes]) -> None:
         """Take documents out, as those whose record is damaged."""
-        with self._guard() as connection, _transaction(connection):
+        with self._guard() as connection, transaction(connection):
             for key in keys:
                 self._delete(connection, key)
 
     def now(self) -> int:
         """A mark in the order of use: what is used from here on has this number or a higher one."""
         with self._guard() as connection:
-            return _next_use(connection)
+            return next_use(connection)
 
     def clear(self) -> None:
         """Take everything out and give the space back; other processes go on with an empty cache."""
         with self._guard() as connection:
             self._touched.clear()
             self._n_hits = self._n_lookups = 0
-            with _transaction(connection):
+            with transaction(connection):
                 for table in ("documents", "records"):
                     connection.execute(f"DELETE FROM {table}")
                 connection.execute("DELETE FROM settings WHERE name != 'limit_bytes'")
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            give_back(connection)
 
     def info(self) -> StoreInfo:
         """What the folder holds, lookups of this process included."""
@@ -206,7 +200,7 @@ class DocumentStore:
             ).fetchone()
             settings = dict(connection.execute("SELECT name, value FROM settings").fetchall())
             n_hits, n_lookups = settings.get("n_hits", 0), settings.get("n_lookups", 0)
-            used = _used_bytes(connection) if n_documents else 0
+            used = used_bytes(connection) if n_documents else 0
         return StoreInfo(self.path, n_documents, n_tokens, used, self.limit_bytes, n_hits, n_lookups)
 
     @property
@@ -240,48 +234,24 @@ class DocumentStore:
 
     def _open(self) -> None:
         if self.is_writable:
-            # Made here first: SQLite would make it as the umask says, and its log takes the mode of the file.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            name = str(self.path)
-        else:
-            name = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"  # nobody can write there, so nobody does
-        connection = sqlite3.connect(
-            name, timeout=_WAIT_S, isolation_level=None, check_same_thread=False, uri=not self.is_writable
-        )
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have been deleted since
+        connection = open_file(self.path, is_writable=self.is_writable)
         try:
-            self._prepare(connection)
+            self._limit = kept_limit(connection, self._limit)
+            if self.is_writable and self._evict(connection, self.limit_bytes, keep_from=None):
+                give_back(connection)
         except BaseException:
             connection.close()
             raise
         self._connection, self._owner = connection, os.getpid()
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA mmap_size = {_MAP_BYTES}").fetchall()
-        if self.is_writable:
-            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            connection.execute("PRAGMA synchronous = NORMAL")  # after a power cut the last writes may be missing
-            connection.execute(f"PRAGMA journal_size_limit = {2 * _BATCH_BYTES}").fetchall()
-            with _transaction(connection):
-                for statement in _SCHEMA.split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                if self._limit is not None:
-                    _set(connection, "limit_bytes", self._limit)
-        if self._limit is None:
-            row = connection.execute("SELECT value FROM settings WHERE name = 'limit_bytes'").fetchone()
-            self._limit = int(row[0]) if row else None
-        if self.is_writable and self._evict(connection, self.limit_bytes, keep_from=None):
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _flush(self, connection: sqlite3.Connection) -> None:
         """Write down the order of use and the lookups since the last time."""
         if not self.is_writable or not (self._touched or self._n_lookups):
             self._touched.clear()
             return
-        with _transaction(connection):
-            used = _next_use(connection)
+        with transaction(connection):
+            used = next_use(connection)
             connection.executemany(
                 "UPDATE documents SET used = ? WHERE key = ?", [(used + i, key) for i, key in enumerate(self._touched)]
             )
@@ -294,34 +264,34 @@ class DocumentStore:
         self._n_hits = self._n_lookups = 0
 
     def _make_room(self, connection: sqlite3.Connection, rows: Sequence[Row], *, keep_from: int | None) -> bool:
-        needed = sum(_on_disk(len(row.record)) for row in rows)
+        needed = sum(on_disk(len(row.record)) for row in rows)
         if needed > self.limit_bytes:
             return False
         self._evict(connection, self.limit_bytes - needed, keep_from=keep_from)
-        return _used_bytes(connection) + needed <= self.limit_bytes
+        return used_bytes(connection) + needed <= self.limit_bytes
 
     def _evict(self, connection: sqlite3.Connection, target: int, *, keep_from: int | None) -> bool:
         """Push out what was used longest ago until the rest fits; whether anything went."""
         went = False
-        while _used_bytes(connection) > target:
-            with _transaction(connection):
+        while used_bytes(connection) > target:
+            with transaction(connection):
                 rows = connection.execute(
                     "SELECT key, n_bytes FROM documents WHERE used < ? ORDER BY used LIMIT 64",
                     (2**62 if keep_from is None else keep_from,),
                 ).fetchall()
-                excess = _used_bytes(connection) - target
+                excess = used_bytes(connection) - target
                 for key, n_bytes in rows:
                     if excess <= 0:
                         break
                     self._delete(connection, key)
-                    excess -= _on_disk(n_bytes)
+                    excess -= on_disk(n_bytes)
             if not rows:
                 break
             went = True
         return went
 
     def _insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        used = _next_use(connection)
+        used = next_use(connection)
         for i, row in enumerate(rows):
             if connection.execute("SELECT 1 FROM documents WHERE key = ?", (row.key,)).fetchone():
                 continue  # another process was quicker
@@ -337,59 +307,14 @@ class DocumentStore:
         connection.execute("DELETE FROM documents WHERE key = ?", (key,))
 
 
-def remove_damaged(folder: Path | str) -> None:
-    """Take a damaged file away, so that an empty one can be made; processes that hold it go on with theirs.
-
-    Raises:
-        OutputError: it cannot be removed.
-    """
-    path = Path(folder) / FILE_NAME
-    try:
-        for each in (path, *(path.with_name(FILE_NAME + suffix) for suffix in ("-wal", "-shm"))):
-            each.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError.from_os_error(error, path=path) from error
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Any:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite has undone it already where the disk is full
-            connection.execute("ROLLBACK")
-        raise
-
-
 def _batches(rows: Sequence[Row]) -> Iterable[list[Row]]:
     batch: list[Row] = []
     n_bytes = 0
     for row in rows:
-        if batch and n_bytes + len(row.record) > _BATCH_BYTES:
+        if batch and n_bytes + len(row.record) > BATCH_BYTES:
             yield batch
             batch, n_bytes = [], 0
         batch.append(row)
         n_bytes += len(row.record)
     if batch:
         yield batch
-
-
-def _next_use(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT coalesce(max(used), 0) + 1 FROM documents").fetchone()[0])
-
-
-def _used_bytes(connection: sqlite3.Connection) -> int:
-    n_pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    n_free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-    return int(n_pages - n_free) * _PAGE_BYTES
-
-
-def _on_disk(n_bytes: int) -> int:
-    """Bytes of a record in pages, its entry and its place in the index included, about; never less than it takes."""
-    return (n_bytes // (_PAGE_BYTES - 4) + 2) * _PAGE_BYTES
-
-
-def _set(connection: sqlite3.Connection, name: str, value: int) -> None:
-    connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))

@@ -12,7 +12,7 @@ from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import BundleIncomplete, InvalidInput
 from relgrade.grade import keep
 from relgrade.grade.compress import CompressedList, SentenceBar, compress_kept
-from relgrade.grade.document_cache import DocumentCache, open_cache
+from relgrade.grade.document_cache import DocumentCache, cache_of, open_cache
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
 from relgrade.grade.evidence import with_evidence
 from relgrade.grade.goldens import GOLDEN_TOLERANCE, GoldenReport, check_goldens
@@ -82,18 +82,16 @@ class Grader:
                 stays the same, see `grade.panel`. None: the share of the calibration.
             revision: full commit hash of a Hub id.
             n_threads: sequences read at once; None takes the cores of this process, at most 8.
-            document_cache: keeps what the model read of each document, for other queries: a folder, which outlives
-                this process and is shared, or a `DocumentCache`, perhaps of memory alone. Logits then come from states
-                in int8, see docs/cache.md. Whoever reads the folder can learn much of the documents. None: no cache.
+            document_cache: keeps what the model read of each document, for other queries: a folder, shared and kept, or
+                a `DocumentCache`, perhaps of memory alone. States are in int8 and tell much of a text: docs/cache.md.
 
         Raises:
             BundleError: the bundle is not there, incomplete, corrupt, too new or unsafe.
             InvalidInput: no such operating point, a base rate out of range, a Hub id without a commit hash, a commit
-                hash for a folder, or a document cache for a bundle that has no use for it.
-            OutputError: the folder of the document cache cannot be made.
+                hash for a folder, or a cache of no use to the bundle. OutputError: the cache cannot be made.
             MissingExtra: a Hub id, and huggingface_hub is not installed.
         """
-        bundle = load_bundle(_find_folder(source, revision))
+        bundle = open_bundle(source, revision=revision)
         Panel.of(bundle.manifest, operating_point=operating_point, base_rate=base_rate)  # before the graphs are opened
         runtime = load_runtime(bundle, n_threads=n_threads, document_cache=open_cache(document_cache))
         return cls(bundle, runtime, operating_point=operating_point, base_rate=base_rate)
@@ -106,9 +104,7 @@ class Grader:
     @property
     def document_cache(self) -> DocumentCache | None:
         """Where documents that were read are kept; its `stats` tell the hit ratio and bytes a document."""
-        reader = getattr(self._runtime, "reader", self._runtime)
-        cache: DocumentCache | None = getattr(reader, "document_cache", None)
-        return cache
+        return cache_of(self._runtime)
 
     @property
     def operating_point(self) -> OperatingPoint:
@@ -292,6 +288,11 @@ class Grader:
     def _graded_list(self, query: str, grades: Iterable[Grade], *, of: Sequence[Grade]) -> GradedList:
         """The list of some grades; `of` are those of all documents of the call."""
         return GradedList(query, tuple(grades), self._point, self._bundle.hash, self.any_relevant_probability(of))
+
+
+def open_bundle(source: str | Path | None = None, *, revision: str | None = None) -> Bundle:
+    """The bundle that `Grader.load` would take, checked; raises as it does."""
+    return load_bundle(_find_folder(source, revision))
 
 
 def _find_folder(source: str | Path | None, revision: str | None) -> Path:

@@ -38,11 +38,18 @@ def load_runtime(
         )
     module, name = RUNTIMES[architecture]
     correction = PartsCorrection.of_bundle(bundle)  # before the graphs are opened
-    if document_cache is not None and architecture not in WITH_DOCUMENT_CACHE:
+    if document_cache is not None:
+        require_document_cache(bundle)
+    options = {} if document_cache is None else {"document_cache": document_cache}
+    runtime: Runtime = getattr(import_module(module), name).from_bundle(bundle, n_threads=n_threads, **options)
+    return LongDocumentRuntime(runtime, correction=correction) if isinstance(runtime, Reader) else runtime
+
+
+def require_document_cache(bundle: Bundle) -> None:
+    """Raise InvalidInput for a bundle of which no document can be kept."""
+    architecture = bundle.manifest.architecture
+    if architecture not in WITH_DOCUMENT_CACHE:
         raise InvalidInput(
             f"{bundle.folder}: architecture {architecture!r} reads query and document together, and nothing "
             "of a document can be used again; leave the document cache out, or use an interaction bundle"
         )
-    options = {} if document_cache is None else {"document_cache": document_cache}
-    runtime: Runtime = getattr(import_module(module), name).from_bundle(bundle, n_threads=n_threads, **options)
-    return LongDocumentRuntime(runtime, correction=correction) if isinstance(runtime, Reader) else runtime

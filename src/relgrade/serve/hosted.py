@@ -13,6 +13,7 @@ from pathlib import Path
 
 from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import InvalidInput, InvalidSettings
+from relgrade.grade.document_cache import DocumentCache
 from relgrade.grade.grader import DEFAULT_BUNDLE, Grader
 from relgrade.grade.hub import fetch_bundle, is_hub_id
 from relgrade.grade.long_documents import LongDocumentRuntime
@@ -149,12 +150,15 @@ class ModelRack:
         return HostedModel(name, bundle, runtime)
 
 
-def load_bundle_and_runtime(source: str | Path | None, *, n_threads: int | None = None) -> tuple[Bundle, Runtime]:
+def load_bundle_and_runtime(
+    source: str | Path | None, *, n_threads: int | None = None, document_cache: DocumentCache | None = None
+) -> tuple[Bundle, Runtime]:
     """Open a bundle as `Grader.load` does.
 
     Args:
         source: None for the embedded bundle, a folder, or a Hub id with its commit, `organisation/name@hash`.
         n_threads: sequences read at once; None takes the cores of this process.
+        document_cache: of documents that were read before; several bundles may share it.
 
     Raises:
         RelgradeError: as `Grader.load`.
@@ -166,4 +170,4 @@ def load_bundle_and_runtime(source: str | Path | None, *, n_threads: int | None 
         is_folder = Path(source).exists() or not is_hub_id(name)
         folder = Path(source) if is_folder else fetch_bundle(name, revision=revision or None)
     bundle = load_bundle(folder)
-    return bundle, load_runtime(bundle, n_threads=n_threads)
+    return bundle, load_runtime(bundle, n_threads=n_threads, document_cache=document_cache)

@@ -1,10 +1,14 @@
 """What Prometheus sees, in a registry of its own. Labels come from closed sets: routes, bundles, kinds of errors."""
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from relgrade.grade.document_cache import DocumentCache
 from relgrade.serve.asking import Answer
 from relgrade.serve.hosted import HostedModel, Reload
 from relgrade.serve.scheduler import BatchReport
@@ -70,6 +74,10 @@ class Measures:
         self.load_seconds = Gauge("relgrade_bundle_load_seconds", "Of the last load.", ["model"], registry=registry)
         self.bundle = Gauge("relgrade_bundle_info", "1 for what serves now.", ["model", "hash"], registry=registry)
 
+    def watch_documents(self, cache: DocumentCache) -> None:
+        """Tell of a document cache from now on, at each scrape; the hit ratio is memory and disk over all three."""
+        self.registry.register(_DocumentCacheCollector(cache))
+
     def of_batch(self, report: BatchReport) -> None:
         """A micro-batch ended."""
         self.batch_fill.observe(report.fill)
@@ -114,3 +122,27 @@ class Measures:
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""
         return generate_latest(self.registry)
+
+
+class _DocumentCacheCollector:
+    """What a document cache has counted, in Prometheus' words."""
+
+    def __init__(self, cache: DocumentCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """The families; called at each scrape."""
+        stats = self._cache.stats
+        lookups = CounterMetricFamily(
+            "relgrade_document_cache_lookups", "Documents looked up: memory, disk or miss.", labels=["outcome"]
+        )
+        for outcome, n in (("memory", stats.n_memory_hits), ("disk", stats.n_disk_hits), ("miss", stats.n_misses)):
+            lookups.add_metric([outcome], n)
+        yield lookups
+        yield CounterMetricFamily(
+            "relgrade_document_cache_damaged", "Records whose bytes had changed.", value=stats.n_damaged
+        )
+        yield GaugeMetricFamily("relgrade_document_cache_bytes", "Of records in memory.", value=stats.n_bytes)
+        yield GaugeMetricFamily("relgrade_document_cache_documents", "In memory.", value=stats.n_documents)
+        ratio = GaugeMetricFamily("relgrade_document_cache_hit_ratio", "Since the start.", value=stats.hit_ratio or 0.0)
+        yield ratio
