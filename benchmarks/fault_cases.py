@@ -42,6 +42,7 @@ MEASURED = 20  # healthy answers that are waited for in each state
 FAKETIME = (Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"), Path("/usr/lib64/faketime/libfaketime.so.1"))
 FILE_LIMIT_BYTES = 4096
 CACHE_DISK_BYTES = 2**20
+SMALL_BYTES = 4096  # that a connection takes before somebody reads
 _FAULTY = "benchmarks.faulty_server"
 
 
@@ -113,7 +114,7 @@ def reload(known: Known, folder: Path) -> Row:
 
 def slow_clients(known: Known, folder: Path) -> Row:
     """Headers and bodies that drip, and answers that nobody takes."""
-    n = 60
+    n = 40
     with (
         ServerProcess(["--timeout", "20"]) as server,
         HealthyClients(server.url, known) as healthy,
@@ -121,13 +122,13 @@ def slow_clients(known: Known, folder: Path) -> Row:
     ):
         healthy.wait_for_more(MEASURED)
         body = body_of(["slow " * 20] * 3)
-        slow = [stack.enter_context(connect(server)) for _ in range(3 * n)]
+        slow = [stack.enter_context(connect(server, receive_bytes=SMALL_BYTES)) for _ in range(3 * n)]
         for connection in slow[:n]:
             connection.sendall(b"POST /v1/grade HTTP/1.1\r\nHos")
         for connection in slow[n : 2 * n]:
             connection.sendall(raw_post(body)[:-20])
         for connection in slow[2 * n :]:  # asks for much, and reads none of it
-            connection.sendall(raw_get("/metrics") * 200)
+            connection.sendall(raw_get("/openapi.json") * 10)
         healthy.wait_for_more(2 * MEASURED)
         answers = [first_line(connection) for connection in slow[n : 2 * n]]
         closed = sum(first_line(connection) == b"" for connection in slow[:n])

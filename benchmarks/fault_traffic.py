@@ -85,10 +85,13 @@ def raw_get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-def connect(server: ServerProcess) -> socket.socket:
+def connect(server: ServerProcess, *, receive_bytes: int | None = None) -> socket.socket:
     """A connection whose bytes a case decides."""
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+    connection = socket.socket()
+    if receive_bytes is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     connection.settimeout(PATIENCE_S)
+    connection.connect(("127.0.0.1", server.port))
     return connection
 
 

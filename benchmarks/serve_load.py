@@ -1,6 +1,6 @@
 """The server beside the bare engine, on loopback, in the same run: throughput, latency by load, overload, fairness.
 
-    python -m benchmarks.serve_load [--seconds 20] [--rounds 9] [--output FILE.json]
+    python -m benchmarks.serve_load [--seconds 20] [--rounds 7] [--output FILE.json]
 
 Requests hold 20 documents of 100 tokens, no two alike. The bare engine is `Grader.grade` on the same requests, one
 after another, in this process, with as many threads as the server has. Both take turns in short slices, so that a
@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=20.0, help="Of a phase; a turn of the throughput has a quarter."
     )
-    parser.add_argument("--rounds", type=int, default=9, help="Turns of the throughput.")
+    parser.add_argument("--rounds", type=int, default=7, help="Turns of the throughput.")
     parser.add_argument(
         "--option", action="append", default=[], help="Of relgrade serve, as --option=--batch-tokens=512."
     )
