@@ -1,15 +1,11 @@
-"""The faults of serve_faults: each starts a server, lets healthy clients ask, does harm, and says what was seen."""
+"""Faults inside the server: it is killed, loads bundles, or its model fails. Each case says what was seen."""
 
-import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import time
-import urllib.request
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +14,19 @@ import httpx
 from benchmarks.fault_traffic import (
     ADMIN_KEY,
     admin_reload,
-    body_of,
-    connect,
     describe,
-    first_line,
-    metric,
     post,
-    raw_get,
-    raw_post,
-    texts_of,
     until,
 )
-from benchmarks.healthy_clients import PATIENCE_S, HealthyClients, Known
-from benchmarks.load_http import requests_of
+from benchmarks.healthy_clients import HealthyClients, Known
 from benchmarks.server_process import ServerProcess, is_ready
 from relgrade.bundle import load_bundle
-from relgrade.grade.grader import DEFAULT_BUNDLE, Grader
+from relgrade.grade.grader import DEFAULT_BUNDLE
 
 Row = dict[str, Any]
 
 N_KILLS = 3
 MEASURED = 20  # healthy answers that are waited for in each state
-FAKETIME = (Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"), Path("/usr/lib64/faketime/libfaketime.so.1"))
-FILE_LIMIT_BYTES = 4096
-CACHE_DISK_BYTES = 2**20
-SMALL_BYTES = 4096  # that a connection takes before somebody reads
 _FAULTY = "benchmarks.faulty_server"
 
 
@@ -54,7 +38,7 @@ def kill_and_restart(known: Known, folder: Path) -> Row:
             server.kill()
             server.start()
             healthy.wait_for_more(MEASURED)
-    return _row(f"kill -9 and restart, {N_KILLS} times", healthy, ["answers again after each"], deaths=server.deaths)
+    return row_of(f"kill -9 and restart, {N_KILLS} times", healthy, ["answers again after each"], deaths=server.deaths)
 
 
 def process_dies(known: Known, folder: Path) -> Row:
@@ -73,7 +57,7 @@ def process_dies(known: Known, folder: Path) -> Row:
         deaths = [(start_s, time.monotonic())]
         server.start()
         healthy.wait_for_more(MEASURED)
-    return _row("the process dies over a document", healthy, seen, deaths=deaths, is_ok=status == 0)
+    return row_of("the process dies over a document", healthy, seen, deaths=deaths, is_ok=status == 0)
 
 
 def reload(known: Known, folder: Path) -> Row:
@@ -94,7 +78,7 @@ def reload(known: Known, folder: Path) -> Row:
                 os.kill(server.pid, signal.SIGHUP)
             else:
                 admin_reload(server.url)
-            until(lambda wanted=wanted: post(server.url, ["a"])[1]["bundle_hash"] == wanted, "the new bundle serves")
+            until(partial(_serves, server.url, wanted), "the new bundle serves")
         seen.append("2 new bundles took over")
         healthy.wait_for_more(MEASURED)
         for name, content in (("encoder.int8.onnx", b"harmed"), ("bundle.json", b"{}")):
@@ -103,75 +87,13 @@ def reload(known: Known, folder: Path) -> Row:
             status = admin_reload(server.url)
             os.kill(server.pid, signal.SIGHUP)
             healthy.wait_for_more(MEASURED)
-            is_ok &= status == 409 and post(server.url, ["a"])[1]["bundle_hash"] == wanted
+            is_ok &= status == 409 and _serves(server.url, wanted)
             (bundle / name).write_bytes(kept)
             seen.append(f"harmed {name}: {status}, the old one serves")
         (bundle / "tokenizer.json").unlink()
         is_ok &= admin_reload(server.url) == 409
         healthy.wait_for_more(MEASURED)
-    return _row("reload by SIGHUP and by route, good and bad bundles", healthy, seen, is_ok=is_ok)
-
-
-def slow_clients(known: Known, folder: Path) -> Row:
-    """Headers and bodies that drip, and answers that nobody takes."""
-    n = 40
-    with (
-        ServerProcess(["--timeout", "20"]) as server,
-        HealthyClients(server.url, known) as healthy,
-        ExitStack() as stack,
-    ):
-        healthy.wait_for_more(MEASURED)
-        body = body_of(["slow " * 20] * 3)
-        slow = [stack.enter_context(connect(server, receive_bytes=SMALL_BYTES)) for _ in range(3 * n)]
-        for connection in slow[:n]:
-            connection.sendall(b"POST /v1/grade HTTP/1.1\r\nHos")
-        for connection in slow[n : 2 * n]:
-            connection.sendall(raw_post(body)[:-20])
-        for connection in slow[2 * n :]:  # asks for much, and reads none of it
-            connection.sendall(raw_get("/openapi.json") * 10)
-        healthy.wait_for_more(2 * MEASURED)
-        answers = [first_line(connection) for connection in slow[n : 2 * n]]
-        closed = sum(first_line(connection) == b"" for connection in slow[:n])
-    n_told = sum(b" 408 " in answer for answer in answers)
-    seen = [f"{closed} of {n} closed over their headers", f"{n_told} of {n} told 408 over their bodies"]
-    return _row(f"{3 * n} slow clients", healthy, seen, is_ok=closed == n and n_told == n)
-
-
-def half_closed(known: Known, folder: Path) -> Row:
-    """Clients that shut one direction, or both, in the middle of a request or right after it."""
-    n = 20
-    long = body_of(texts_of(60))
-    with ServerProcess() as server, HealthyClients(server.url, known) as healthy, ExitStack() as stack:
-        healthy.wait_for_more(MEASURED)
-        for i in range(3 * n):
-            connection = stack.enter_context(connect(server))
-            connection.sendall(raw_post(long)[: None if i % 3 else len(long) // 2])
-            if i % 3 == 2:
-                connection.close()
-            else:
-                connection.shutdown(socket.SHUT_WR)
-        healthy.wait_for_more(2 * MEASURED)
-        _until_idle(server, healthy)
-    return _row(f"{3 * n} half-closed and broken connections", healthy, ["their work was dropped"])
-
-
-def clients_leave(known: Known, folder: Path) -> Row:
-    """Long requests whose clients go while they are judged."""
-    n = 8
-    with ServerProcess(["--max-queue", "10000"]) as server, HealthyClients(server.url, known) as healthy:
-        healthy.wait_for_more(MEASURED)
-        connections = [connect(server) for _ in range(n)]
-        for connection in connections:
-            connection.sendall(raw_post(body_of(texts_of(200))))
-        until(lambda: metric(server.url, "relgrade_queue_documents") > 200, "the long requests wait")
-        for connection in connections:
-            connection.close()
-        start_s = time.monotonic()
-        until(lambda: metric(server.url, "relgrade_queue_documents") < 200, "their documents are dropped")
-        seconds = time.monotonic() - start_s
-        healthy.wait_for_more(MEASURED)
-        _until_idle(server, healthy)
-    return _row(f"{n} clients leave {n} long requests", healthy, [f"{200 * n} documents dropped in {seconds:.1f} s"])
+    return row_of("reload by SIGHUP and by route, good and bad bundles", healthy, seen, is_ok=is_ok)
 
 
 def worker_dies(known: Known, folder: Path) -> Row:
@@ -185,7 +107,7 @@ def worker_dies(known: Known, folder: Path) -> Row:
             seen.append(f"{word.removesuffix('word')}: its own client {sorted(found)}")
         kept = post(server.url, ["fine", "raiseword"], on_error="keep_all")[1]
         is_ok &= [row["verdict"] == "unsure" for row in kept["results"]][1] and kept["failure"]["reason"] == "backend"
-    return _row("a worker's thread ends, a model raises", healthy, seen, is_ok=is_ok)
+    return row_of("a worker's thread ends, a model raises", healthy, seen, is_ok=is_ok)
 
 
 def model_hangs(known: Known, folder: Path) -> Row:
@@ -203,100 +125,10 @@ def model_hangs(known: Known, folder: Path) -> Row:
         "with none it says it is not ready",
     ]
     # What ran beside the hanging pair in one micro-batch meets its deadline.
-    return _row("a model hangs", healthy, seen, is_ok=(first, second) == (504, 504), expected=["status 504"])
+    return row_of("a model hangs", healthy, seen, is_ok=(first, second) == (504, 504), expected=["status 504"])
 
 
-def disk_full(known: Known, folder: Path) -> Row:
-    """No byte of the log can be written."""
-    with Path("/dev/full").open("wb") as log, ServerProcess(log=log) as server:
-        return _asked_while_log_fails(server, known, "the disk of the log is full")
-
-
-def cache_disk_full(known: Known, folder: Path) -> Row:
-    """No room for what the models read of documents, on a disk of one megabyte."""
-    fault = "the disk of the document cache is full"
-    disk = folder / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={CACHE_DISK_BYTES}", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        return {"fault": fault, "skipped": "this user cannot mount a small disk"}
-    try:
-        # With a cache, documents are judged by states of 8 bits, whether they are found there or not.
-        with_cache = Known(Grader.load(document_cache=folder / "reference"))
-        options = ["--document-cache", str(disk / "cache")]
-        with ServerProcess(options) as server, HealthyClients(server.url, with_cache) as healthy:
-            status, texts = 200, requests_of(8, n_documents=20, n_words=100)
-            for _ in range(10):
-                status = max(status, post(server.url, next(texts)["documents"])[0])
-            healthy.wait_for_more(MEASURED)
-            left = shutil.disk_usage(disk).free
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
-    seen = [f"200 other documents: {status}", f"{left} bytes left of {CACHE_DISK_BYTES}"]
-    return _row(fault, healthy, seen, is_ok=status == 200)
-
-
-def file_limit(known: Known, folder: Path) -> Row:
-    """The log reaches the largest size that a file may have."""
-    path = folder / "log"
-    with path.open("ab") as log, ServerProcess(log=log) as server:
-        # Of the running server: while it starts, compiled modules may be written.
-        subprocess.run(["prlimit", f"--pid={server.pid}", f"--fsize={FILE_LIMIT_BYTES}"], check=True)
-        row = _asked_while_log_fails(server, known, "the log file may not grow", least=40)
-    size = path.stat().st_size
-    row["seen"].append(f"{size} bytes of log")
-    return row
-
-
-def log_reader_gone(known: Known, folder: Path) -> Row:
-    """Whoever read the log has ended."""
-    reader, writer = os.pipe()
-    with ServerProcess(log=writer) as server:
-        os.close(reader)
-        os.close(writer)
-        return _asked_while_log_fails(server, known, "the reader of the log ends")
-
-
-def clock_jumps(known: Known, folder: Path) -> Row:
-    """The clock of the wall jumps by a day and by years, both ways; that of deadlines does not know."""
-    library = next((path for path in FAKETIME if path.exists()), None)
-    fault = "the clock jumps"
-    if library is None:
-        return {"fault": fault, "skipped": "libfaketime is not installed"}
-    offset = folder / "offset"
-    offset.write_text("+0", encoding="ascii")
-    environment = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # as it is when the clock of a machine is set
-    }
-    jumps = ("+1d", "-1d", "+3000d", "-3000d", "+0")
-    seen, is_ok = [], True
-    with (
-        ServerProcess(["--timeout", "60", "--cache", "100"], environment=environment) as server,
-        HealthyClients(server.url, known) as healthy,
-    ):
-        for jump in jumps:
-            healthy.wait_for_more(MEASURED)
-            offset.write_text(jump, encoding="ascii")
-            with urllib.request.urlopen(f"{server.url}/health", timeout=PATIENCE_S) as response:
-                days = round((json.load(response)["unix"] - time.time()) / 86400)
-            is_ok &= f"{days:+d}" == jump.removesuffix("d")
-            healthy.wait_for_more(MEASURED)
-        seen.append(f"by {', '.join(jumps)}, which its clock showed")
-    return _row(fault, healthy, seen, is_ok=is_ok)
-
-
-def _asked_while_log_fails(server: ServerProcess, known: Known, fault: str, *, least: int = MEASURED) -> Row:
-    with HealthyClients(server.url, known) as healthy:
-        healthy.wait_for_more(least)
-        status = post(server.url, ["fine", 7])[0]
-        healthy.wait_for_more(least)
-    return _row(fault, healthy, [f"a wrong request: {status}"], is_ok=status == 422)
-
-
-def _row(
+def row_of(
     fault: str,
     healthy: HealthyClients,
     seen: list[str],
@@ -305,11 +137,11 @@ def _row(
     is_ok: bool = True,
     expected: list[str] | None = None,
 ) -> Row:
+    """What is told of a fault; it is as it should be when the healthy clients were served and `is_ok`."""
     told = healthy.told(deaths=deaths, expected=expected or [])
     others = [f"healthy: {n} x {what}" for what, n in told["outcomes"].items() if what not in ("right", "lost")]
     return {"fault": fault, "healthy": told, "seen": [*seen, *others], "ok": is_ok and told["ok"]}
 
 
-def _until_idle(server: ServerProcess, healthy: HealthyClients) -> None:
-    most = healthy.n_clients * len(texts_of(3))
-    until(lambda: metric(server.url, "relgrade_queue_documents") <= most, "only healthy documents wait")
+def _serves(url: str, bundle_hash: str) -> bool:
+    return bool(post(url, ["a"])[1]["bundle_hash"] == bundle_hash)

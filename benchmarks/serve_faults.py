@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fault_cases
+from benchmarks import fault_cases, fault_surroundings
 from benchmarks.healthy_clients import Known
 from relgrade.grade.grader import Grader
 
@@ -22,16 +22,16 @@ CASES: dict[str, Callable[[Known, Path], dict[str, Any]]] = {
     "kill": fault_cases.kill_and_restart,
     "memory-killer": fault_cases.process_dies,
     "reload": fault_cases.reload,
-    "slow": fault_cases.slow_clients,
-    "half-closed": fault_cases.half_closed,
-    "gone": fault_cases.clients_leave,
+    "slow": fault_surroundings.slow_clients,
+    "half-closed": fault_surroundings.half_closed,
+    "gone": fault_surroundings.clients_leave,
     "worker": fault_cases.worker_dies,
     "stuck": fault_cases.model_hangs,
-    "disk": fault_cases.disk_full,
-    "cache-disk": fault_cases.cache_disk_full,
-    "file-limit": fault_cases.file_limit,
-    "log-reader": fault_cases.log_reader_gone,
-    "clock": fault_cases.clock_jumps,
+    "disk": fault_surroundings.disk_full,
+    "cache-disk": fault_surroundings.cache_disk_full,
+    "file-limit": fault_surroundings.file_limit,
+    "log-reader": fault_surroundings.log_reader_gone,
+    "clock": fault_surroundings.clock_jumps,
 }
 
 

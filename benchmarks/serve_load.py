@@ -144,7 +144,7 @@ def overload(server: ServerProcess, generator: Generator, *, seconds: float, rou
 
 def fairness(generator: Generator, *, n: int, rounds: int) -> dict[str, Any]:
     """Latency of short requests one after another, alone and while a long one runs, in turns."""
-    rows = []
+    rows: list[tuple[Outcome, Outcome, Outcome]] = []
     end_s = time.monotonic() + _PATIENCE_S
     for turn in range(rounds):
         if rows and time.monotonic() > end_s:
