@@ -36,6 +36,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+ABOVE = "../"  # from the address of an answer without scripts to that of the page; links work under any mount
 MAX_FORM_BYTES = 1_000_000  # read before the key is known, as the key is a part of it
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
@@ -80,7 +81,11 @@ def add_playground(app: FastAPI, service: Service) -> None:
             "documents": form.documents,
             "chosen_point": form.operating_point or model.bundle.manifest.default_point,
         }
-        return show("page.html", status=status, **{"chosen": None, "result": None, "problem": None, **told, **values})
+        return show(
+            "page.html",
+            status=status,
+            **{"root": "", "chosen": None, "result": None, "problem": None, **told, **values},
+        )
 
     async def page(request: Request) -> Response:
         """The page, perhaps with an example filled in."""
@@ -108,8 +113,8 @@ def add_playground(app: FastAPI, service: Service) -> None:
             request.state.seen.kind = refusal.kind
             if is_part:
                 return show("problem.html", status=refusal.status, problem=refusal)
-            return show_page(form, status=refusal.status, problem=refusal)
-        return show("results.html", **values) if is_part else show_page(form, **values)
+            return show_page(form, status=refusal.status, problem=refusal, root=ABOVE)
+        return show("results.html", **values) if is_part else show_page(form, root=ABOVE, **values)
 
     app.add_api_route("/", page, methods=["GET"], response_model=None)
     app.add_api_route("/page/grade", grade, methods=["POST"], response_model=None, include_in_schema=False)
