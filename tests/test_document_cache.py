@@ -248,7 +248,7 @@ def test_a_full_disk_leaves_the_cache_out_and_is_told_once(tmp_path):
         print("alive")
     """
     child = run_child(code, tmp_path / "c", Path.cwd())
-    told, _ = child.communicate(timeout=60)
+    told, _ = child.communicate(timeout=240)
     assert child.returncode == 0
     assert told.count("is left out") == 1
     assert told.endswith("alive\n")
@@ -285,7 +285,7 @@ def test_a_killed_writer_leaves_whole_documents(tmp_path):
         for _ in range(n_reports):
             assert child.stdout.readline()
         child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=60)
+        child.communicate(timeout=240)
         store = DocumentStore(tmp_path)
         found = store.get(keys(range(500)))
         assert len(found) >= min(10 * n_reports, 100)
@@ -315,7 +315,7 @@ def test_two_processes_write_and_read_the_same_folder(tmp_path):
         child.stdin.write("go\n")
         child.stdin.flush()
     for child in children:
-        child.communicate(timeout=120)
+        child.communicate(timeout=240)
         assert child.returncode == 0
     info = DocumentStore(tmp_path).info()
     assert info.n_documents == 70
@@ -338,7 +338,7 @@ def test_a_forked_child_opens_the_folder_for_itself(tmp_path):
         assert len(store.get([b"a" * 20, b"b" * 20])) == 2
     """
     child = run_child(code, tmp_path)
-    child.communicate(timeout=60)
+    child.communicate(timeout=240)
     assert child.returncode == 0
 
 
