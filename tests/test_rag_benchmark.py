@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("bm25s")
 
-from benchmarks import long_documents, rag, rag_generator
+from benchmarks import rag, rag_generator
 from benchmarks.rag_answers import find_case, year_of
 from benchmarks.rag_corpora import read_corpus
 
@@ -154,30 +154,6 @@ def test_the_sentence_that_must_hold_the_answer(query, answer):
     document = "title: Tower 3\nThe tower is tall. It rose in 1887. Two people live there."
     case = find_case(query, document)
     assert (case and document[case.start : case.end]) == answer
-
-
-def test_passages_among_others(data, load, tmp_path, capsys):
-    grader = Grader(fake_bundle(tmp_path / "b"), SameWord())
-    output = tmp_path / "long.json"
-    assert long_documents.main(["--data", str(data), "--pairs", "3", "--output", str(output)], grader=grader) == 0
-    report = json.loads(output.read_text())
-    assert report["n_passages"] == 2 * 2 * 3
-    assert [row["fillers"] for row in report["rows"]] == list(long_documents.FILLERS)
-    # This model finds its word wherever it stands: nothing drifts, and there is nothing to correct.
-    for row in report["rows"]:
-        assert row["relevant"]["drift"]["value"] == 0.0
-        assert row["relevant"]["after"] == pytest.approx(row["relevant"]["before"])
-    assert "| 16 | 1.0 | 0.00 |" in capsys.readouterr().out
-
-
-def test_the_correction_takes_an_inflation_away():
-    rng = np.random.default_rng(0)
-    true = rng.normal(0, 2, 20_000)
-    labels = (rng.random(true.size) < 1 / (1 + np.exp(-true))).astype(int)
-    windows = rng.integers(1, 9, true.size)
-    inflated = true + np.select([windows == 2, (windows > 2) & (windows < 5), windows > 4], [0.5, 1.0, 1.5], 0.0)
-    moved = long_documents.corrected(inflated, labels, windows, np.ones(true.size, bool))
-    assert np.abs(moved - true).max() < 0.2
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from relgrade.grade.parts import SplitDocument, split_document
 from relgrade.grade.runtime import Reader, Room, RuntimeOutput
 
 OPTION = "long_documents"  # in Manifest.options
-DEFAULT_PER_DOUBLING = 0.3  # of bundles that say nothing, see docs/rag.md
+DEFAULT_PER_DOUBLING = 0.2  # of bundles that say nothing, see docs/rag.md
 CHUNK_PARTS = 32  # different texts read in one call: a part of 2,000 tokens is held as some megabytes of vectors
 
 
