@@ -8,7 +8,7 @@ that are trained whole only as a hint. Prints tables; the last line is JSON.
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,18 @@ def main() -> None:
     others = {domain: read(name, "train", given.pairs) for domain, name in TRAIN.items() if domain != "news"}
     calibration, pool = _parted(news, n_calibration=300)
     about = {"base": "sentence-transformers/all-MiniLM-L6-v2", "what": "a head on the frozen encoder", "seed": 0}
-    answers = {
-        "transfer": transfer(pool, others, tests, n_pairs=given.pairs, draws=given.draws),
-        "noise": noise(pool, calibration, tests["news top 20"], seeds=given.seeds, draws=given.draws),
-        "size": size(pool, calibration, tests["news top 20"], seeds=given.seeds),
+    top20 = tests["news top 20"]
+    questions: dict[str, Callable[[], dict[str, Any]]] = {
+        "transfer": lambda: transfer(pool, others, tests, n_pairs=given.pairs, draws=given.draws),
+        "size": lambda: size(pool, calibration, top20, seeds=given.seeds),
+        "noise": lambda: noise(pool, calibration, top20, seeds=given.seeds, draws=given.draws),
     }
-    for name, answer in answers.items():
-        write_json(given.out / f"questions.{name}.json", {**about, **answer})
-    print(json.dumps({name: answer["summary"] for name, answer in answers.items()}))
+    counts = {}
+    for name, ask in questions.items():
+        answer = ask()
+        write_json(given.out / f"questions.{name}.json", {**about, **answer})  # at once: the next may take long
+        counts[name] = answer["summary"]
+    print(json.dumps(counts))
 
 
 def transfer(
