@@ -18,6 +18,8 @@ NO_NUMBER = "nonumber"  # a document with this word makes the fake model fail
 
 
 class FakeGrader:
+    document_cache = None
+
     def __init__(self, *, bundle_hash="f" * 64, point="balanced", threshold=0.5, delay_s=0.0):
         self.bundle = SimpleNamespace(hash=bundle_hash)
         self.operating_point = OperatingPoint(point, threshold)

@@ -413,11 +413,17 @@ def test_usage_and_paths_are_checked(cli, tmp_path, arguments, words):
 
 def test_options_reach_the_grader(cli, fake, tmp_path):
     write_pairs(tmp_path / "pairs.jsonl", [pair(1)])
-    cli("pairs.jsonl", "--bundle", "b", "--revision", "r", "--operating-point", "o", "--threads", 3)
+    cli("pairs.jsonl", "--bundle", "b", "--revision", "r", "--operating-point", "o", "--threads", 3, "--cache", "c")
     cli("pairs.jsonl", "--point", "o", "--base-rate", 0.2)
     assert fake.loaded == [
-        ("b", {"operating_point": "o", "base_rate": None, "revision": "r", "threads": 3}),
-        (None, {"operating_point": "o", "base_rate": 0.2, "revision": None, "threads": None}),
+        (
+            "b",
+            {"operating_point": "o", "base_rate": None, "revision": "r", "threads": 3, "document_cache": Path("c")},
+        ),
+        (
+            None,
+            {"operating_point": "o", "base_rate": 0.2, "revision": None, "threads": None, "document_cache": None},
+        ),
     ]
 
 

@@ -45,7 +45,7 @@ def run(steps, **options):
 
 def test_every_pair_gets_its_logit_and_batches_keep_the_budget():
     runtime, model = FakeRuntime(), Model()
-    jobs = [job(model, runtime, n, name=f"job{n}") for n in (1, 7, 30)]
+    jobs = [job(model, runtime, n, name=f"job{n}") for n in (1, 7, 2, 30)]
 
     async def steps(scheduler):
         for each in jobs:
@@ -87,6 +87,41 @@ def test_a_short_request_is_not_stuck_behind_a_long_one():
         await ended(long)
 
     run(steps)
+
+
+def test_a_short_request_does_not_wait_for_pairs_of_a_long_one_beside_its_own():
+    runtime, model = SlowRuntime(), Model()
+    long, short = job(model, runtime, 200, name="long"), job(model, runtime, 3, name="short")
+
+    async def steps(scheduler):
+        runtime.gate.clear()
+        scheduler.submit(long)
+        await asyncio.to_thread(runtime.started.wait)
+        scheduler.submit(short)
+        runtime.gate.set()
+        await ended(short, long)
+
+    run(steps)
+    assert len(runtime.calls[0]) < 10, "half of a micro-batch, or whoever comes next would wait for the whole"
+    beside = next(call for call in runtime.calls if ("q", "short 0") in call)
+    assert len(beside) == 5, "three of its own, and the share of the oldest"
+
+
+def test_the_oldest_needs_no_share_of_a_second_micro_batch():
+    runtime, model = SlowRuntime(), Model()
+    long, short = job(model, runtime, 200, name="long"), job(model, runtime, 3, name="short")
+
+    async def steps(scheduler):
+        runtime.gate.clear()
+        scheduler.submit(long)
+        scheduler.submit(short)  # both workers took of the long one, and hold it until the gate opens
+        await asyncio.to_thread(runtime.started.wait)
+        runtime.gate.set()
+        await ended(short, long)
+
+    run(steps, n_workers=2)
+    beside = next(call for call in runtime.calls if ("q", "short 0") in call)
+    assert [document for _, document in beside] == ["short 0", "short 1", "short 2"]
 
 
 def test_a_long_request_goes_on_while_short_ones_keep_coming():
