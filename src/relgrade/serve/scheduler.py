@@ -1,8 +1,9 @@
 """Runs the pairs of all requests in micro-batches, on worker threads, and lives on one event loop.
 
 A micro-batch takes pairs of one model up to a token budget, from as many requests as fit. Most of it goes to the
-request with the fewest tokens left, so that a short one never waits for a long one; a share goes to the oldest, so that
-a long one always ends. It knows texts and logits and nothing of HTTP.
+request with the fewest tokens left, so that a short one never waits for a long one; a share goes to the oldest, unless
+another micro-batch reads it already, so that a long one always ends. What ends with a micro-batch does not wait for
+pairs of others that do not. It knows texts and logits and nothing of HTTP.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from relgrade.grade.runtime import Runtime, RuntimeOutput
 from relgrade.serve.refusals import DeadlinePassed, Overloaded
 
 OLDEST_SHARE = 0.25  # of a micro-batch, for the request that came first
+LONG_BATCHES = 4  # of so many a request is long; alone, it takes half of one, so that who comes next waits less
 _PAIR_TOKENS = 8  # what a pair costs beside its document
 _RATE_MEMORY = 0.9  # weight of the past in the measured tokens per second
 
@@ -71,6 +73,14 @@ class BatchReport:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A micro-batch that runs."""
+
+    jobs: frozenset[Job]
+    began_s: float  # of time.monotonic
+
+
 class Scheduler:
     """See the module.
 
@@ -99,7 +109,7 @@ class Scheduler:
         self._on_batch = on_batch
         self._jobs: list[Job] = []  # with pairs not taken yet, in order of arrival
         self._running: set[asyncio.Task[None]] = set()
-        self._began_s: dict[int, float] = {}  # micro-batch that runs -> when it began
+        self._batches: dict[int, _Batch] = {}  # by identity of their rows: micro-batches that run
         self.n_pairs = 0  # that wait or run
         self.tokens = 0  # of them
         self.tokens_per_s: float | None = None  # measured; None: nothing ran yet
@@ -110,7 +120,7 @@ class Scheduler:
     def is_stuck(self, limit_s: float) -> bool:
         """Every worker has been at its micro-batch for longer than `limit_s` seconds: nothing will be judged."""
         latest_s = time.monotonic() - limit_s
-        return len(self._began_s) == self._n_workers and all(began_s < latest_s for began_s in self._began_s.values())
+        return len(self._batches) == self._n_workers and all(each.began_s < latest_s for each in self._batches.values())
 
     def expected_wait_s(self, tokens: float = math.inf) -> float:
         """Seconds until a job of so many tokens would begin; 0 while nothing was measured.
@@ -174,6 +184,7 @@ class Scheduler:
                 return
             if not self._running:
                 self._busy_since_s = time.monotonic()
+            self._batches[id(rows)] = _Batch(frozenset(job for job, _ in rows), time.monotonic())
             task = asyncio.get_running_loop().create_task(self._run(rows))
             self._running.add(task)
 
@@ -189,11 +200,17 @@ class Scheduler:
         self._n_batches += 1
         self._served[oldest.model] = self._n_batches
         rows: list[tuple[Job, int]] = []
-        room = self._take(oldest, rows, int(self._batch_tokens * OLDEST_SHARE), is_first=True)
-        room += self._batch_tokens - int(self._batch_tokens * OLDEST_SHARE)
+        room = self._batch_tokens
+        if not any(oldest in batch.jobs for batch in self._batches.values()):
+            share = int(room * OLDEST_SHARE)
+            room += self._take(oldest, rows, share) - share
         same = [job for job in self._jobs if job.model is oldest.model]
         for job in sorted(same, key=lambda job: job.tokens_left):
-            room = self._take(job, rows, room, is_first=False)
+            if job.tokens_left > room and any(not other.tokens_left for other, _ in rows):
+                break
+            if job.tokens_left > LONG_BATCHES * self._batch_tokens:
+                room -= self._batch_tokens // 2
+            room = self._take(job, rows, room)
             if room <= 0:
                 break
         for job in {job for job, _ in rows}:
@@ -201,11 +218,11 @@ class Scheduler:
         self._jobs = [job for job in self._jobs if job.n_taken < len(job.pairs)]
         return sorted(rows, key=lambda place: -place[0].costs[place[1]])
 
-    def _take(self, job: Job, rows: list[tuple[Job, int]], room: int, *, is_first: bool) -> int:
-        """Move pairs of a job into the micro-batch; returns the room that is left."""
+    def _take(self, job: Job, rows: list[tuple[Job, int]], room: int) -> int:
+        """Move pairs of a job into the micro-batch; returns the room that is left. Its first pair needs none."""
         while job.n_taken < len(job.pairs):
             cost = job.costs[job.n_taken]
-            if cost > room and not (is_first and not rows):
+            if cost > room and rows:
                 break
             rows.append((job, job.n_taken))
             job.n_taken += 1
@@ -217,7 +234,6 @@ class Scheduler:
         start_s = time.monotonic()
         pairs = [job.pairs[row] for job, row in rows]
         loop = asyncio.get_running_loop()
-        self._began_s[id(rows)] = start_s
         try:
             output = await loop.run_in_executor(self._executor, score_each, rows[0][0].runtime, pairs)
         except asyncio.CancelledError:
@@ -227,7 +243,7 @@ class Scheduler:
             output = unscored(len(pairs))  # what nobody is told of would wait until its deadline
         finally:
             self._running.discard(asyncio.current_task())
-            del self._began_s[id(rows)]
+            del self._batches[id(rows)]
             tokens = sum(job.costs[row] for job, row in rows)
             self.n_pairs -= len(rows)
             self.tokens -= tokens
