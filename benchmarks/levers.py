@@ -158,14 +158,21 @@ def read_measures(options: argparse.Namespace) -> tuple[Data, dict[str, Data]]:
     student = load_student(options.run / "student")
     pairs = list(read_pairs(options.run / "balanced" / "pairs.jsonl"))
     collections = read_labelled(options.data).tests
-    everything = [*pairs, *(pair for each in collections for pair in each.pairs)]
-    cache = EvidenceCache(options.cache, student._measure, fingerprint=student._fingerprint())
-    cache.fill(everything, lengths=student._lengths(everything))
+    # What the run measured lies in its folder, in parts of these very pairs.
+    fitted = [*pairs, *read_pairs(options.run / "splits" / "validation.jsonl")]
+    cache = _measured(student, fitted, options.run / "fit" / "cache")
+    of_tests = _measured(student, [pair for each in collections for pair in each.pairs], options.cache)
     tests = {
-        each.name: _data(list(each.pairs), cache, sources=np.asarray([each.name] * len(each.pairs)))
+        each.name: _data(list(each.pairs), of_tests, sources=np.asarray([each.name] * len(each.pairs)))
         for each in collections
     }
     return _data(pairs, cache, sources=np.asarray([pair.source for pair in pairs])), tests
+
+
+def _measured(student: Any, pairs: list[Pair], folder: Path) -> EvidenceCache:
+    cache = EvidenceCache(folder, student._measure, fingerprint=student._fingerprint())
+    cache.fill(pairs, lengths=student._lengths(pairs))
+    return cache
 
 
 def _data(pairs: list[Pair], cache: EvidenceCache, *, sources: NDArray[Any]) -> Data:
@@ -283,7 +290,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--quality", type=Path, default=ROOT / "benchmarks" / "results" / "quality.json", help="for the baselines")
     add("--only", type=lambda text: tuple(text.split(",")), default=(), help="names of levers, by comma")
     add("--epochs", type=int, default=8, help="passes over the training pairs")
-    add("--threads", type=int, default=1, help="of torch")
+    add("--threads", type=int, default=2, help="of torch")
     add("--output", type=Path, default=ROOT / "benchmarks" / "results" / "levers.json", help="report to write")
     return parser.parse_args(arguments)
 
