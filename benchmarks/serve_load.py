@@ -12,8 +12,6 @@ The clock of a request runs from sending to the last byte, and covers all that a
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import threading
 import time
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.load_http import Bodies, Generator, Outcome
-from benchmarks.server_process import ServerProcess, cpu_s, resident_mb
+from benchmarks.server_process import ServerProcess, cpu_s, machine, resident_mb
 from relgrade.grade.grader import Grader
 
 N_DOCUMENTS, N_WORDS = 20, 100
@@ -169,7 +167,7 @@ def measure(*, seconds: float, rounds: int, options: Sequence[str]) -> dict[str,
     """All phases."""
     grader = Grader.load()
     found: dict[str, Any] = {
-        "machine": {"cores": os.cpu_count(), "processor": processor(), "load_at_start": round(os.getloadavg()[0], 1)},
+        "machine": machine(),
         "request": {"documents": N_DOCUMENTS, "tokens_each": N_WORDS},
         "options": list(options),
     }
@@ -182,14 +180,6 @@ def measure(*, seconds: float, rounds: int, options: Sequence[str]) -> dict[str,
         found["overload"] = overload(server, generator, seconds=seconds, rounds=3)
         found["fairness"] = fairness(generator, n=20, rounds=2)
     return found
-
-
-def processor() -> str:
-    """Its name, as far as the system knows it."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def table(found: dict[str, Any]) -> str:

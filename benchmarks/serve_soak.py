@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 
 from benchmarks.load_http import WORDS, requests_of
-from benchmarks.server_process import ServerProcess, n_open_files, n_threads, proportional_mb, resident_mb
+from benchmarks.server_process import ServerProcess, machine, n_open_files, n_threads, proportional_mb, resident_mb
 from relgrade.grade.grader import Grader
 
 EACH_S = 10.0  # between two readings of memory
@@ -159,12 +159,14 @@ def soak(*, minutes: float, n_clients: int, seed: int) -> dict[str, Any]:
     """Run it and tell."""
     known = {**next(requests_of(99, n_documents=6, n_words=60))}
     logits = [grade.logit for grade in Grader.load().grade(known["query"], known["documents"])]
+    told = machine()
     options = ["--cache", str(CACHE_ENTRIES), "--timeout", "240", "--max-queue", "20000"]
     with ServerProcess(options) as server:
         run = Soak(server, known=known, logits=logits, seed=seed)
         asyncio.run(run.run(minutes=minutes, n_clients=n_clients))
     memory = {name: growth(run.samples, name) for name in ("rss_mb", "pss_mb")}
     return {
+        "machine": told,
         "minutes": minutes,
         "clients": n_clients,
         "requests": run.statuses.total(),

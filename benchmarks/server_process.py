@@ -1,6 +1,7 @@
 """A server of its own process, and what the system knows of its memory and time. Linux only."""
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -144,3 +145,11 @@ def _mb_of(path: Path, name: str) -> float:
         if line.startswith(name):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"{path} has no {name}")
+
+
+def machine() -> dict[str, Any]:
+    """What a result was measured on, and how busy it was before."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor()
+    return {"cores": os.cpu_count(), "processor": processor, "load_at_start": round(os.getloadavg()[0], 1)}
