@@ -55,7 +55,7 @@ def main() -> int:
     """0 when every row is as it should be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=sorted(CASES))
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="For the rows as JSON; the table goes beside it, as .md.")
     arguments = parser.parse_args()
     known = Known(Grader.load())
     rows = []
@@ -67,6 +67,7 @@ def main() -> int:
     print(table(rows))
     if arguments.output:
         arguments.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        arguments.output.with_suffix(".md").write_text(table(rows) + "\n", encoding="utf-8")
     is_ok = all(row.get("ok", True) for row in rows)
     print(json.dumps({"ok": is_ok, "rows": rows}))
     return 0 if is_ok else 1

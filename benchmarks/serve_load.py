@@ -23,6 +23,7 @@ from benchmarks.load_http import Bodies, Generator, Outcome
 from benchmarks.server_process import ServerProcess, cpu_s, machine, resident_mb
 from relgrade.grade.grader import Grader
 
+PHASES = ("throughput", "latency", "overload", "fairness")
 N_DOCUMENTS, N_WORDS = 20, 100
 LONG_DOCUMENTS, SHORT_DOCUMENTS = 500, 3
 N_CLIENTS = 4  # enough to keep the server busy
@@ -54,11 +55,6 @@ class PeakMemory:
         self._thread.join()
 
 
-def usual(seed: int) -> Bodies:
-    """The requests that the numbers are about."""
-    return Bodies(seed, N_DOCUMENTS, N_WORDS)
-
-
 def bare(grader: Grader, bodies: Bodies, *, seconds: float) -> tuple[float, float]:
     """Requests a second of the engine alone, and processor seconds of one."""
     made, n = bodies.made(), 0
@@ -71,7 +67,7 @@ def bare(grader: Grader, bodies: Bodies, *, seconds: float) -> tuple[float, floa
 
 
 def throughput(
-    grader: Grader, server: ServerProcess, generator: Generator, *, seconds: float, rounds: int
+    grader: Grader, server: ServerProcess, generator: Generator, *, n_documents: int, seconds: float, rounds: int
 ) -> dict[str, Any]:
     """Both in turns, on the same requests."""
     rows: list[dict[str, float]] = []
@@ -79,7 +75,7 @@ def throughput(
     for turn in range(rounds):
         if turn >= 3 and time.monotonic() > end_s:
             break
-        bodies = usual(100 + turn)
+        bodies = Bodies(100 + turn, n_documents, N_WORDS)
         bare_per_s, bare_cpu_s = bare(grader, bodies, seconds=seconds)
         before_s = cpu_s(server.pid)
         outcome = generator.closed(bodies, n_clients=N_CLIENTS, seconds=seconds)
@@ -100,31 +96,37 @@ def throughput(
     return {**medians, "ratios": ratios, "ratio_ok": medians["ratio"] >= MIN_RATIO}
 
 
-def latencies(generator: Generator, *, capacity: float, seconds: float) -> dict[str, Any]:
-    """At shares of the capacity, which is measured again before each: on a busy machine it moves."""
+def latencies(generator: Generator, *, n_documents: int, seconds: float) -> dict[str, Any]:
+    """At shares of the capacity, which is measured before each: on a busy machine it moves."""
     found = {}
     for i, load in enumerate(LOADS):
-        now = generator.closed(usual(200 + i), n_clients=N_CLIENTS, seconds=seconds / 4).goodput()
-        per_s = load * statistics.mean((capacity, now))
-        outcome = generator.open(usual(210 + i), per_s=per_s, seconds=seconds)
+        capacity = generator.closed(
+            Bodies(200 + i, n_documents, N_WORDS), n_clients=N_CLIENTS, seconds=seconds / 2
+        ).goodput()
+        per_s = load * capacity
+        outcome = generator.open(Bodies(210 + i, n_documents, N_WORDS), per_s=per_s, seconds=seconds)
         found[f"{load:.0%}"] = {"sent_per_s": round(per_s, 2), **outcome.told()}
         _tell(f"load {load:.0%}", found[f"{load:.0%}"])
     return found
 
 
-def overload(server: ServerProcess, generator: Generator, *, seconds: float, rounds: int) -> dict[str, Any]:
+def overload(
+    server: ServerProcess, generator: Generator, *, n_documents: int, seconds: float, rounds: int
+) -> dict[str, Any]:
     """Twice what the server can do, each time between two peaks of the same minute."""
     before_mb = resident_mb(server.pid)
     peaks: list[float] = []
     outcomes: list[Outcome] = []
 
     def peak(seed: int) -> float:
-        return generator.closed(usual(seed), n_clients=N_CLIENTS, seconds=seconds / 2).goodput()
+        return generator.closed(Bodies(seed, n_documents, N_WORDS), n_clients=N_CLIENTS, seconds=seconds / 2).goodput()
 
     with PeakMemory(server.pid) as memory:
         peaks.append(peak(300))
         for turn in range(rounds):
-            outcomes.append(generator.open(usual(310 + turn), per_s=OVERLOAD * peaks[-1], seconds=seconds))
+            outcomes.append(
+                generator.open(Bodies(310 + turn, n_documents, N_WORDS), per_s=OVERLOAD * peaks[-1], seconds=seconds)
+            )
             peaks.append(peak(320 + turn))
             _tell("overload", {"peak_per_s": round(peaks[-1], 2), **outcomes[-1].told()})
     ratios = [outcome.goodput() / statistics.mean(peaks[i : i + 2]) for i, outcome in enumerate(outcomes)]
@@ -163,49 +165,61 @@ def fairness(generator: Generator, *, n: int, rounds: int) -> dict[str, Any]:
     return {**found, "short_requests_beside": [len(with_long.latencies_s) for _, with_long, _ in rows]}
 
 
-def measure(*, seconds: float, rounds: int, options: Sequence[str]) -> dict[str, Any]:
-    """All phases."""
+def measure(
+    *, n_documents: int, seconds: float, rounds: int, phases: Sequence[str], options: Sequence[str]
+) -> dict[str, Any]:
+    """The phases, in their order."""
     grader = Grader.load()
     found: dict[str, Any] = {
         "machine": machine(),
-        "request": {"documents": N_DOCUMENTS, "tokens_each": N_WORDS},
+        "request": {"documents": n_documents, "tokens_each": N_WORDS},
         "options": list(options),
     }
     # A long request may wait for others on a busy machine; what is measured is how long.
     with ServerProcess(["--timeout", "900", *options]) as server, Generator(server.url) as generator:
-        bare(grader, usual(1), seconds=2)  # all warm
-        generator.closed(usual(2), n_clients=N_CLIENTS, seconds=2)
-        found["throughput"] = throughput(grader, server, generator, seconds=seconds / 4, rounds=rounds)
-        found["latency"] = latencies(generator, capacity=found["throughput"]["served_per_s"], seconds=seconds)
-        found["overload"] = overload(server, generator, seconds=seconds, rounds=3)
-        found["fairness"] = fairness(generator, n=20, rounds=2)
+        bare(grader, Bodies(1, n_documents, N_WORDS), seconds=2)  # all warm
+        generator.closed(Bodies(2, n_documents, N_WORDS), n_clients=N_CLIENTS, seconds=2)
+        if "throughput" in phases:
+            found["throughput"] = throughput(
+                grader, server, generator, n_documents=n_documents, seconds=seconds / 4, rounds=rounds
+            )
+        if "latency" in phases:
+            found["latency"] = latencies(generator, n_documents=n_documents, seconds=seconds)
+        if "overload" in phases:
+            found["overload"] = overload(server, generator, n_documents=n_documents, seconds=seconds, rounds=3)
+        if "fairness" in phases:
+            found["fairness"] = fairness(generator, n=20, rounds=2)
     return found
 
 
 def table(found: dict[str, Any]) -> str:
     """For people."""
-    speed, over, fair = found["throughput"], found["overload"], found["fairness"]
-    lines = [
-        f"server {speed['served_per_s']:.2f} requests/s, bare engine {speed['bare_per_s']:.2f}: ratio "
-        f"{speed['ratio']:.2f} (by processor time {speed['cpu_ratio']:.2f}); load generator "
-        f"{speed['generator_share']:.1%} of the processor time",
-        f"{'load':>6}{'sent/s':>9}{'answered/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}  statuses",
-    ]
-    for load, row in found["latency"].items():
+    lines = []
+    if speed := found.get("throughput"):
         lines.append(
-            f"{load:>6}{row['sent_per_s']:9.2f}{row['answered_per_s']:12.2f}{row['p50_ms']:9.0f}{row['p95_ms']:9.0f}"
-            f"{row['p99_ms']:9.0f}  {row['statuses']}"
+            f"server {speed['served_per_s']:.2f} requests/s, bare engine {speed['bare_per_s']:.2f}: ratio "
+            f"{speed['ratio']:.2f} (by processor time {speed['cpu_ratio']:.2f}); load generator "
+            f"{speed['generator_share']:.1%} of the processor time"
         )
-    last = over["turns"][-1]
-    lines.append(
-        f"200 %: goodput {over['goodput_over_peak']:.2f} of the peak, {last['statuses']}, refused after "
-        f"{last.get('refusal_p50_ms', float('nan')):.0f} ms (p95 {last.get('refusal_p95_ms', float('nan')):.0f} ms), "
-        f"memory {over['memory_mb']['before']} -> {over['memory_mb']['peak']} MB"
-    )
-    lines.append(
-        f"{SHORT_DOCUMENTS} documents: {fair['alone_p50_ms']:.0f} ms alone, {fair['beside_long_p50_ms']:.0f} ms beside "
-        f"{LONG_DOCUMENTS} documents, which take {fair['long_ms']:.0f} ms"
-    )
+    if latency := found.get("latency"):
+        lines.append(f"{'load':>6}{'sent/s':>9}{'answered/s':>12}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}  statuses")
+        for load, row in latency.items():
+            lines.append(
+                f"{load:>6}{row['sent_per_s']:9.2f}{row['answered_per_s']:12.2f}{row['p50_ms']:9.0f}"
+                f"{row['p95_ms']:9.0f}{row['p99_ms']:9.0f}  {row['statuses']}"
+            )
+    if over := found.get("overload"):
+        last = over["turns"][-1]
+        lines.append(
+            f"200 %: goodput {over['goodput_over_peak']:.2f} of the peak, {last['statuses']}, refused after "
+            f"{last.get('refusal_p50_ms', float('nan')):.0f} ms (p95 {last.get('refusal_p95_ms', float('nan')):.0f} "
+            f"ms), memory {over['memory_mb']['before']} -> {over['memory_mb']['peak']} MB"
+        )
+    if fair := found.get("fairness"):
+        lines.append(
+            f"{SHORT_DOCUMENTS} documents: {fair['alone_p50_ms']:.0f} ms alone, {fair['beside_long_p50_ms']:.0f} ms "
+            f"beside {LONG_DOCUMENTS} documents, which take {fair['long_ms']:.0f} ms"
+        )
     return "\n".join(lines)
 
 
@@ -224,9 +238,17 @@ def main() -> None:
     parser.add_argument(
         "--option", action="append", default=[], help="Of relgrade serve, as --option=--batch-tokens=512."
     )
+    parser.add_argument("--documents", type=int, default=N_DOCUMENTS, help="Of a request; fewer for a slow machine.")
+    parser.add_argument("--only", action="append", choices=PHASES, help="Phases; default: all.")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    found = measure(seconds=arguments.seconds, rounds=arguments.rounds, options=arguments.option)
+    found = measure(
+        n_documents=arguments.documents,
+        seconds=arguments.seconds,
+        rounds=arguments.rounds,
+        phases=arguments.only or PHASES,
+        options=arguments.option,
+    )
     if arguments.output:
         arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(found))
