@@ -10,6 +10,7 @@ from relgrade.encoding import (
     PairTemplate,
     TextEncoder,
     TextTemplate,
+    bare_document,
     bare_query,
     clean_text,
     render_document,
@@ -130,6 +131,26 @@ def test_a_query_loses_quotes_around_it_and_no_others(query, bare):
 
 def test_a_quoted_query_is_the_query(tiny_tokenizer):
     pairs, texts = PairEncoder(tiny_tokenizer, PAIR), TextEncoder(tiny_tokenizer, TEXT)
-    assert pairs.encode([('"red blue"', '"green"')]) == pairs.encode([("red blue", '"green"')])
+    assert pairs.encode([('"red blue"', "green")]) == pairs.encode([("red blue", "green")])
     assert texts.encode(['"red blue"'], kind="query") == texts.encode(["red blue"], kind="query")
-    assert texts.encode(['"red blue"'], kind="document") != texts.encode(["red blue"], kind="document")
+
+
+@pytest.mark.parametrize(
+    ("document", "bare"),
+    [
+        ('"It sank."', "It sank."),
+        ("\u201cIt \u201csank\u201d.\u201d\n", "It \u201csank\u201d."),
+        ('title: A "B"\n "It sank." ', 'title: A "B"\nIt sank.'),
+        ('title: "A"\nIt sank.', 'title: "A"\nIt sank.'),
+        ('title: "A"', 'title: "A"'),
+        ('It "sank"', 'It "sank"'),
+        ('""', '""'),
+        ("", ""),
+    ],
+)
+def test_a_document_loses_quotes_around_its_whole_text(document, bare, tiny_tokenizer):
+    assert bare_document(document) == bare
+    texts = TextEncoder(tiny_tokenizer, TEXT)
+    assert texts.encode([document], kind="document") == texts.encode([bare], kind="document")
+    pairs = PairEncoder(tiny_tokenizer, PAIR)
+    assert pairs.encode([("red", document)]) == pairs.encode([("red", bare)])

@@ -19,6 +19,9 @@ MAX_CHARACTERS_PER_TOKEN = 24
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
+TITLE_MARK = "title: "  # before the title, on the first line of a rendered document
+
+_OPENING, _CLOSING = frozenset("\"'\u2018\u201c\u201e\u00ab"), frozenset("\"'\u2019\u201c\u201d\u00bb")
 _STRAIGHT = str.maketrans("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f", "''''" + '""""')
 _IN_QUOTES = re.compile(
     r"""\s* (?: "(?P<double>[^"]*)"
@@ -51,10 +54,19 @@ def bare_query(query: str) -> str:
     return text
 
 
+def bare_document(document: str) -> str:
+    """A rendered document without quotes around the whole of its text; what is quoted inside stays as it is."""
+    end_of_title = document.find("\n") + 1 if document.startswith(TITLE_MARK) else 0
+    text = document[end_of_title:].strip()
+    if len(text) > 2 and text[0] in _OPENING and text[-1] in _CLOSING:
+        return document[:end_of_title] + text[1:-1]
+    return document
+
+
 def render_document(document: Document) -> str:
     """The text the model reads: a title, where there is one, stands on the first line as `title: ...`."""
     text = clean_text(document.text)
-    return f"title: {clean_text(document.title)}\n{text}" if document.title and document.title.strip() else text
+    return f"{TITLE_MARK}{clean_text(document.title)}\n{text}" if document.title and document.title.strip() else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +138,7 @@ class PairEncoder:
         queries = {query: index for index, query in enumerate(dict.fromkeys(query for query, _ in pairs))}
         query_ids = _tokenise(self._tokenizer, [bare_query(query) for query in queries], limit.max_query_tokens)
         texts, is_cut = [], []
-        for _, document in pairs:
+        for document in (bare_document(document) for _, document in pairs):
             words = document.split(None, limit.max_document_words) if limit.max_document_words else []
             has_more = limit.max_document_words is not None and len(words) > limit.max_document_words
             texts.append(" ".join(words[: limit.max_document_words]) if has_more else document)
@@ -201,7 +213,7 @@ class TextEncoder:
         limit = self.template
         size = limit.max_query_tokens if kind == "query" else limit.window_tokens
         n_windows = 1 if kind == "query" else limit.max_windows
-        texts = [bare_query(text) for text in texts] if kind == "query" else texts
+        texts = [bare_query(text) if kind == "query" else bare_document(text) for text in texts]
         encoded = []
         for kept, has_more in _tokenise(self._tokenizer, texts, size * n_windows):
             # Windows of equal length: a last window of three tokens would be judged without its context.

@@ -7,7 +7,7 @@ document not on any of them.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from relgrade.encoding import clean_text, render_document
+from relgrade.encoding import TITLE_MARK, clean_text, render_document
 from relgrade.grade.documents import PairText, to_document
 from relgrade.grade.judging import chunked, judge
 from relgrade.grade.panel import Panel
@@ -17,7 +17,6 @@ from relgrade.records import Document, EvidenceSpan, Grade
 
 MAX_SENTENCES = 8192  # of one document that are judged: about a megabyte of text; more is told in `n_unread`
 CHUNK_SENTENCES = 256
-_TITLE_MARK = "title: "  # as `render_document` writes it: the first line of a text that was rendered before
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +120,10 @@ def _heading(document: Document) -> tuple[int, int] | None:
     """The first line of a text that carries its own title, as a pair file does; None where no text would be left."""
     text = document.text
     end = text.find("\n")
-    is_heading = text.startswith(_TITLE_MARK) and end > 0 and clean_text(text[end:]).strip() != ""
+    is_heading = text.startswith(TITLE_MARK) and end > 0 and clean_text(text[end:]).strip() != ""
     return (0, end) if is_heading and not document.title else None
 
 
 def _render(document: Document, heading: tuple[int, int] | None, start: int, end: int) -> str:
-    title = document.text[len(_TITLE_MARK) : heading[1]] if heading else document.title
+    title = document.text[len(TITLE_MARK) : heading[1]] if heading else document.title
     return render_document(Document(document.text[start:end], title))

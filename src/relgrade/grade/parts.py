@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from relgrade.encoding import max_characters
+from relgrade.encoding import TITLE_MARK, max_characters
 from relgrade.grade.runtime import Room
 from relgrade.grade.sentences import split_sentences
 
@@ -16,7 +16,6 @@ MAX_PARTS = 64  # of one document; what lies beyond them is not read, and said t
 OVERLAP_SENTENCES = 2  # at most, that end one part and begin the next
 OVERLAP_SHARE = 0.25  # of a part, at most: long sentences overlap by one, or not at all
 TITLE_SHARE = 0.25  # of a part, at most: a longer title line is read once, where it stands
-_TITLE_MARK = "title: "  # as `encoding.render_document` writes it
 _N_TRIES = 4  # to make parts that fit, where the tokens of sentences do not add up to those of their part
 _SMALLER = 0.875
 _FIRST_LOOK = (
@@ -94,7 +93,7 @@ def _parts_within(text: str, head: int, end: int, room: Room, inner: Room, count
 def _title_end(text: str, room: Room, count_tokens: CountTokens) -> int:
     """Characters of the title line that every part is read with, its line break too; 0: there is none."""
     end = text.find("\n", 0, room.characters) + 1
-    if not end or not text.startswith(_TITLE_MARK) or not text[end:].strip():
+    if not end or not text.startswith(TITLE_MARK) or not text[end:].strip():
         return 0
     limit = TITLE_SHARE * min(room.tokens, room.words or room.tokens)
     return end if max(count_tokens([text[:end]])[0], len(text[:end].split())) <= limit else 0
