@@ -1,6 +1,5 @@
 """A judge behind a server is a row: its unparsed replies are a third state, and it is paid once."""
 
-
 from fake_teacher import FakeTeacher, Reply, completion, document_of
 from paper_case import settings_of, write_data
 from relgrade.paper.table import read_results, run_rows

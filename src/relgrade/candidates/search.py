@@ -168,11 +168,13 @@ class Searcher:
         InvalidInput: words are searched, and the corpus has none.
     """
 
+    lexical: "LexicalIndex | None"  # None: words are not searched
+
     def __init__(self, store: PassageStore, settings: CandidateSettings, *, vectors: VectorSource | None) -> None:
         self._settings = settings
         self._vectors = vectors
         self._dense = None
-        self.lexical: LexicalIndex | None = None  # None: words are not searched
+        self.lexical = None
         if settings.is_lexical:
             from relgrade.candidates.lexical import LexicalIndex  # asks for bm25s
 
