@@ -190,12 +190,12 @@ def test_the_keyboard_is_enough(watched):
     page.keyboard.press("Control+A")
     page.keyboard.type("apple")
     page.keyboard.press("Control+Enter")
-    page.wait_for_function("document.querySelectorAll('#graded > li').length === 1", timeout=WAIT_MS)
+    sync_api.expect(page.locator("#graded > li")).to_have_count(1, timeout=WAIT_MS)
     page.focus("#threshold")
     page.keyboard.press("Home")
-    page.wait_for_function("document.getElementById('n-kept').textContent === '1'", timeout=WAIT_MS)
+    sync_api.expect(page.locator("#n-kept")).to_have_text("1", timeout=WAIT_MS)
     page.keyboard.press("End")
-    page.wait_for_function("document.getElementById('n-kept').textContent === '0'", timeout=WAIT_MS)
+    sync_api.expect(page.locator("#n-kept")).to_have_text("0", timeout=WAIT_MS)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "sorted"
     page.keyboard.press("Space")
@@ -203,7 +203,7 @@ def test_the_keyboard_is_enough(watched):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.localName") == "summary"
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('details.curl').open", timeout=WAIT_MS)
+    sync_api.expect(page.locator("details.curl[open]")).to_have_count(1, timeout=WAIT_MS)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

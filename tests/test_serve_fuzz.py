@@ -24,6 +24,9 @@ def answered(tmp_path_factory):
 
 
 def check(response):
+    if response.request.url.path == "/admin/reload":
+        assert response.status_code == 404  # this server has no admin key, so it has no such route
+        return
     assert response.status_code in (200, 400, 413, 422, 424), response.text[:300]
     told = response.json()
     assert "Traceback" not in response.text
@@ -32,13 +35,13 @@ def check(response):
         assert set(told) & {"error", "detail"}
 
 
-@settings(max_examples=1500)
+@settings(max_examples=1500, derandomize=True)
 @given(PATHS, bodies())
 def test_json_that_nobody_means(answered, path, body):
     check(answered(path, json.dumps(body, allow_nan=True).encode()))
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, derandomize=True)
 @given(PATHS, raw_bodies())
 def test_bytes_that_are_no_json(answered, path, content):
     check(answered(path, content))
