@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from relgrade.evaluate import Contender, Judgements, ReportSettings, build_report
 from relgrade.evaluate.diagnoses import diagnose
 from relgrade.evaluate.evaluation import evaluate_rows
+from relgrade.evaluate.report import WORD_OVERLAP
 from relgrade.evaluate.rows import Rows
 
 GENERATOR = np.random.default_rng(0)
@@ -64,3 +66,14 @@ def test_few_relevant_rows_prove_nothing():
     labels = np.zeros(LABELS.size)
     labels[:9] = 1.0
     assert names(NOISE, is_kept=NOISE > 9, labels=labels) == []
+
+
+def test_the_report_says_them_before_the_table():
+    judgements = Judgements(labels=LABELS, query_ids=QUERY_IDS.tolist())
+    grader = Contender(name="mine", kind="grader", scores=GOOD, is_kept=np.zeros(LABELS.size))
+    words = Contender(name=WORD_OVERLAP, kind="baseline", scores=GOOD + 0.1 * NOISE)
+    report = build_report(judgements, [grader, words], settings=ReportSettings(n_draws=100))
+    assert [note.split(":")[0] for note in report.notes] == [
+        "One class predicted",
+        "Word overlap explains the labels",
+    ]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from relgrade.cli.evaluate_rows import LabelledRow, field_of, query_keys
 from relgrade.errors import InvalidData, InvalidInput, MissingExtra
 from relgrade.evaluate.judgements import Contender
+from relgrade.evaluate.report import WORD_OVERLAP
 
 if TYPE_CHECKING:
     from relgrade.grade.grader import Grader
@@ -141,7 +142,7 @@ def baselines(
 
         bm25 = BM25(document for _, document in [*texts, *others])
         note = "Word matching by bm25s, word frequencies counted on the documents of these files."
-        yield _baseline("BM25", bm25.score, texts, calibrating, note)
+        yield _baseline(WORD_OVERLAP, bm25.score, texts, calibrating, note)
     except MissingExtra as error:
         yield f"No BM25 beside the grader: {error}"
     except InvalidInput as error:
