@@ -1,7 +1,8 @@
-"""A bar that is on the terminal for as long as a `with` block runs, and nowhere when there is no terminal."""
+"""Bars that are on the terminal for as long as a `with` block runs, and nowhere when there is no terminal."""
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,3 +22,38 @@ class WithBar:
     ) -> None:
         if self._bar:
             self._bar.stop()
+
+
+class StageBars(WithBar):
+    """A bar per stage on a terminal, nothing elsewhere. A context manager."""
+
+    def __init__(self, *, has_bar: bool) -> None:
+        self._tasks: dict[str, Any] = {}
+        if has_bar and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+
+    def advance(self, stage: str, n_more: int, n_total: int | None) -> None:
+        """Count; `n_total` of a stage is read at its first call; None: unknown."""
+        if self._bar is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=n_total)
+        self._bar.advance(self._tasks[stage], n_more)

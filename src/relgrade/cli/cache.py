@@ -5,7 +5,6 @@ It knows options and progress; what is done stands in `relgrade.grade.cache_buil
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relgrade.cli import outcome
-from relgrade.cli.bar import WithBar
+from relgrade.cli.bar import StageBars
 from relgrade.errors import InvalidData, OutputError
 
 if TYPE_CHECKING:
@@ -92,9 +91,14 @@ def build(
         outcome.warn(f"skipped {error}")
 
     documents = _documents(corpus, CorpusSettings(**reading), opened, on_bad)
-    with _Progress(has_bar=not no_progress) as progress:
+    with StageBars(has_bar=not no_progress) as progress:
         report = build_cache(
-            opened, documents, folder, limit_bytes=max_bytes, n_threads=threads, advance=progress.advance
+            opened,
+            documents,
+            folder,
+            limit_bytes=max_bytes,
+            n_threads=threads,
+            advance=lambda n_more: progress.advance("documents", n_more, None),
         )
     outcome.warn(
         f"{report.n_documents:,} documents: {report.n_new:,} texts new, {report.n_known:,} there before, "
@@ -160,28 +164,3 @@ def _told(info: StoreInfo) -> list[str]:
         f"size: {info.n_bytes:,} bytes of at most {info.limit_bytes:,}; {info.bytes_per_document:,.0f} bytes a text",
         f"found: {ratio}",
     ]
-
-
-class _Progress(WithBar):
-    """A bar of documents on a terminal, nothing elsewhere; how many there are is not known before the end."""
-
-    def __init__(self, *, has_bar: bool) -> None:
-        self._bar: Any = None
-        if has_bar and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-            self._bar = Progress(
-                TextColumn("documents", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._task = self._bar.add_task("documents", total=None)
-
-    def advance(self, n_more: int) -> None:
-        """Count documents."""
-        if self._bar is not None:
-            self._bar.advance(self._task, n_more)

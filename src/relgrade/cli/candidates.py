@@ -5,14 +5,13 @@ It knows options and progress; what is done stands in `relgrade.candidates`.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from relgrade.cli import outcome
-from relgrade.cli.bar import WithBar
+from relgrade.cli.bar import StageBars
 
 if TYPE_CHECKING:
     from relgrade.candidates import CandidateReport, CandidateSettings, CorpusSettings, Encoder
@@ -93,7 +92,7 @@ def candidates(
     if store is None and options["collection"]:
         raise click.UsageError("--collection belongs to a store: --corpus qdrant:..., chroma:... or pgvector:...")
     bad = _Bad()
-    with _Progress(has_bar=not no_progress) as progress:
+    with StageBars(has_bar=not no_progress) as progress:
         report = make_candidates(
             queries_path,
             store or corpus,
@@ -159,42 +158,6 @@ class _Bad:
     def report(self, error: InvalidData) -> None:
         self.n += 1
         outcome.warn(f"skipped {error}")
-
-
-class _Progress(WithBar):
-    """A bar per stage on a terminal, nothing elsewhere. A context manager."""
-
-    def __init__(self, *, has_bar: bool) -> None:
-        self._tasks: dict[str, Any] = {}
-        self._bar: Any = None
-        if has_bar and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-
-    def advance(self, stage: str, n_more: int, n_total: int | None) -> None:
-        """Count; see `make_candidates`."""
-        if self._bar is None:
-            return
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=n_total)
-        self._bar.advance(self._tasks[stage], n_more)
 
 
 def _tell(report: CandidateReport) -> None:

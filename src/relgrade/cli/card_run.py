@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from relgrade.card import (
 )
 from relgrade.card.reading import cut_lists
 from relgrade.cli import outcome
-from relgrade.cli.bar import WithBar
+from relgrade.cli.bar import StageBars
 from relgrade.encoding import TokenCounter
 from relgrade.errors import BundleError, InvalidInput
 from relgrade.grade.grader import Grader
@@ -180,40 +179,8 @@ def _encoder(grader: Grader, n_threads: int | None) -> Any:
         return TextVectors.load(n_threads=n_threads)
 
 
-class _Progress(WithBar):
-    """A bar per stage on a terminal, nothing elsewhere. A context manager."""
-
-    def __init__(self, *, has_bar: bool) -> None:
-        self._tasks: dict[str, Any] = {}
-        self._bar: Any = None
-        if has_bar and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-
-    def advance(self, stage: str, n_more: int, n_total: int | None) -> None:
-        """Count; see `retrieve_lists` and `read_lists`."""
-        if self._bar is None:
-            return
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=n_total)
-        self._bar.advance(self._tasks[stage], n_more)
+class _Progress(StageBars):
+    """The bars of the reported questions, and of those that choose limits."""
 
     def advance_calibration(self, stage: str, n_more: int, n_total: int | None) -> None:
         """Count for the calibration questions."""
