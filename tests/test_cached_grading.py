@@ -9,15 +9,16 @@ torch = pytest.importorskip("torch")
 
 from click.testing import CliRunner  # noqa: E402
 
-from relgrade.bundle import GoldenPair, Manifest, goldens_to_bytes, load_bundle, write_bundle  # noqa: E402
+from interaction_case import write_interaction_bundle  # noqa: E402
+from relgrade.bundle import load_bundle  # noqa: E402
 from relgrade.cli import main  # noqa: E402
 from relgrade.errors import InvalidInput  # noqa: E402
-from relgrade.export.interaction import HEAD_NAME, INT8_NAME, export_interaction  # noqa: E402
+from relgrade.export.interaction import export_interaction  # noqa: E402
 from relgrade.grade.cache_build import build_cache  # noqa: E402
 from relgrade.grade.document_cache import DocumentCache  # noqa: E402
 from relgrade.grade.grader import Grader  # noqa: E402
 from relgrade.grade.runtimes import require_document_cache  # noqa: E402
-from relgrade.records import Calibration, Document, OperatingPoint, Pair  # noqa: E402
+from relgrade.records import Document, Pair  # noqa: E402
 from relgrade.settings import ExportSettings, StudentSettings  # noqa: E402
 from relgrade.student.build import build_student  # noqa: E402
 
@@ -54,25 +55,8 @@ def folder(tiny_bert_folder, tmp_path_factory):
     with torch.no_grad():
         student.head.network.free.linear.weight.normal_(0.0, 3.0, generator=torch.Generator().manual_seed(5))
     graphs = export_interaction(student.eval(), tmp_path_factory.mktemp("graphs"), ExportSettings())
-    manifest = Manifest(
-        name="tiny",
-        architecture="interaction",
-        rubric="answer-bearing",
-        graphs={"encoder": INT8_NAME, "head": HEAD_NAME},
-        template=student.template.to_json(),
-        calibration=Calibration(),
-        operating_points=(OperatingPoint("balanced", 0.5),),
-        default_point="balanced",
-        relgrade_version="0",
-    )
-    files = {
-        INT8_NAME: graphs.int8,
-        HEAD_NAME: graphs.head,
-        "tokenizer.json": student.tokenizer.to_str().encode(),
-        "goldens.jsonl": goldens_to_bytes([GoldenPair("red", "red", 0.0)]),
-    }
     made = tmp_path_factory.mktemp("bundle") / "b"
-    write_bundle(made, manifest, files)
+    write_interaction_bundle(made, student, graphs)
     return made
 
 

@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from relgrade.bundle import GoldenPair, Manifest, goldens_to_bytes, write_bundle  # noqa: E402
+from interaction_case import write_interaction_bundle  # noqa: E402
 from relgrade.errors import BundleCorrupt, InvalidInput  # noqa: E402
-from relgrade.export.interaction import HEAD_NAME, INT8_NAME, export_interaction, measure_interaction  # noqa: E402
+from relgrade.export.interaction import export_interaction, measure_interaction  # noqa: E402
 from relgrade.grade.interaction import InteractionRuntime  # noqa: E402
-from relgrade.records import Calibration, OperatingPoint, Pair  # noqa: E402
+from relgrade.records import Pair  # noqa: E402
 from relgrade.settings import ExportSettings, StudentSettings  # noqa: E402
 from relgrade.student import evidence_cache  # noqa: E402
 from relgrade.student.build import build_student, load_student  # noqa: E402
@@ -63,24 +63,7 @@ def graphs(student, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(student, graphs, tmp_path_factory):
-    manifest = Manifest(
-        name="tiny",
-        architecture="interaction",
-        rubric="answer-bearing",
-        graphs={"encoder": INT8_NAME, "head": HEAD_NAME},
-        template=student.template.to_json(),
-        calibration=Calibration(),
-        operating_points=(OperatingPoint("balanced", 0.5),),
-        default_point="balanced",
-        relgrade_version="0",
-    )
-    files = {
-        INT8_NAME: graphs.int8,
-        HEAD_NAME: graphs.head,
-        "tokenizer.json": student.tokenizer.to_str().encode(),
-        "goldens.jsonl": goldens_to_bytes([GoldenPair("red", "red", 0.0)]),
-    }
-    return write_bundle(tmp_path_factory.mktemp("bundle") / "b", manifest, files)
+    return write_interaction_bundle(tmp_path_factory.mktemp("bundle") / "b", student, graphs)
 
 
 def test_a_batch_scores_as_its_pairs_do_alone(student):

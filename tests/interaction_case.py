@@ -1,0 +1,27 @@
+"""A bundle of a tiny interaction student, for tests of what runs it."""
+
+from relgrade.bundle import GoldenPair, Manifest, goldens_to_bytes, write_bundle
+from relgrade.export.interaction import HEAD_NAME, INT8_NAME
+from relgrade.records import Calibration, OperatingPoint
+
+
+def write_interaction_bundle(folder, student, graphs):
+    """Write the exported graphs of a student; returns the bundle."""
+    manifest = Manifest(
+        name="tiny",
+        architecture="interaction",
+        rubric="answer-bearing",
+        graphs={"encoder": INT8_NAME, "head": HEAD_NAME},
+        template=student.template.to_json(),
+        calibration=Calibration(),
+        operating_points=(OperatingPoint("balanced", 0.5),),
+        default_point="balanced",
+        relgrade_version="0",
+    )
+    files = {
+        INT8_NAME: graphs.int8,
+        HEAD_NAME: graphs.head,
+        "tokenizer.json": student.tokenizer.to_str().encode(),
+        "goldens.jsonl": goldens_to_bytes([GoldenPair("red", "red", 0.0)]),
+    }
+    return write_bundle(folder, manifest, files)
