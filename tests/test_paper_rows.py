@@ -155,13 +155,13 @@ def test_memory_is_estimated_by_what_is_trained(table):
 
 def test_the_peak_of_a_block_is_its_own():
     with peak_memory() as first:
-        big = bytearray(64 * 2**20)
+        big = bytearray(b"\1") * (64 * 2**20)  # written to, so that it is resident and not only promised
     del big
     with peak_memory() as second:
         pass
     assert first.mb >= 64
     if first.of == "process":
-        assert second.mb <= first.mb
+        assert first.mb - second.mb > 48
 
 
 def job(table, name):
