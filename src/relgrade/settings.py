@@ -127,6 +127,7 @@ class TrainingSettings:
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
     label_smoothing: float = 0.0
+    source_weight_power: float = 0.0  # a pair of a source of n pairs weighs n ** -power: 1 makes sources equal
     bf16: Literal["auto", "on", "off"] = "auto"  # auto: where the hardware has it
     checkpoint_steps: int = 200  # optimiser steps between checkpoints and validations
     keep_checkpoints: int = 2
@@ -138,7 +139,7 @@ class TrainingSettings:
         for name in positive.split():
             _require(getattr(self, name) > 0, f"training.{name} must be > 0, got {getattr(self, name)}")
         _require(self.epochs > 0 or self.max_steps > 0, "training needs epochs > 0 or max_steps > 0")
-        for name in ("floor", "warmup", "label_smoothing"):
+        for name in ("floor", "warmup", "label_smoothing", "source_weight_power"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"training.{name} must be in [0, 1], got {getattr(self, name)}")
 
 

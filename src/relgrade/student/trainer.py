@@ -26,6 +26,7 @@ from relgrade.student.losses import Loss
 from relgrade.student.sampler import LengthBatchSampler
 from relgrade.student.student import Student
 from relgrade.student.validation import Validation, macro
+from relgrade.student.weights import source_weights
 
 WEIGHTS_NAME = "model.safetensors"
 LOG_STEPS = 10  # optimiser steps between lines of the journal
@@ -66,6 +67,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
         self._output = output
         queries = {query_id: i for i, query_id in enumerate(dict.fromkeys(pair.query_id for pair in train))}
         self._query_index = [queries[pair.query_id] for pair in train]
+        self._weights = source_weights(train, settings.source_weight_power)
         self._lengths: list[int] = []  # tokens of each training pair
         self._n_tokens = 0  # seen by this process since the last line of the journal
         self._clock_s = time.monotonic()
@@ -106,6 +108,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
             **self.model.collate(pairs),
             "labels": torch.tensor([pair.label for pair in pairs], dtype=torch.float32),
             "query_index": torch.tensor([self._query_index[i] for i in numbers]),
+            "weights": torch.tensor([self._weights[i] for i in numbers], dtype=torch.float32),
             "n_tokens": sum(self._lengths[i] for i in numbers),
         }
 
@@ -118,10 +121,10 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
     ) -> Any:
         """The share of this pass in the loss of the step; `num_items_in_batch` pairs make the step."""
         features = dict(inputs)
-        labels, query_index = features.pop("labels"), features.pop("query_index")
+        labels, query_index, weights = (features.pop(name) for name in ("labels", "query_index", "weights"))
         self._n_tokens += features.pop("n_tokens")
         logits = model(**features)
-        loss = self._loss(logits, labels, query_index, torch.ones_like(labels))
+        loss = self._loss(logits, labels, query_index, weights)
         auxiliary = self.model.auxiliary_loss()
         if auxiliary is not None:
             loss = loss + auxiliary
