@@ -74,6 +74,14 @@ def test_a_key_is_for_a_server_alone():
 # --- what is kept
 
 
+def test_the_part_of_a_long_document_that_decided_is_noted():
+    at_once = WordGrader().grade(QUERY, DOCUMENTS[:2])
+    long = replace(at_once[0], best_window=(30, 90))
+    screened = Screened(kept=(0, 1), rejected=(), grades=(long, at_once[1]))
+    assert (screened.notes(0)["relgrade_window_start"], screened.notes(0)["relgrade_window_end"]) == (30, 90)
+    assert "relgrade_window_start" not in screened.notes(1)
+
+
 @pytest.mark.parametrize(("order", "kept"), [("score", BEST_FIRST), ("input", RELEVANT)])
 def test_kept_and_rejected_are_told_apart_in_the_order_asked_for(order, kept):
     screened = Screen(WordGrader(), order=order).run(QUERY, DOCUMENTS)

@@ -47,6 +47,7 @@ class Screened:
             "relgrade_truncated": grade.truncated,
             "relgrade_point": grade.operating_point,
             "relgrade_bundle": self.bundle_hash,
+            **_notes_of_window(grade),
             **self._notes_of_sentences(position, grade),
         }
 
@@ -90,3 +91,11 @@ class Screened:
             "bundle_hash": self.bundle_hash,
             "error": self.error,
         }
+
+
+def _notes_of_window(grade: Grade) -> dict[str, int]:
+    """Of a document too long to be read at once, where the part lies that decided."""
+    if grade.best_window is None:
+        return {}
+    start, end = grade.best_window
+    return {"relgrade_window_start": start, "relgrade_window_end": end}
