@@ -134,6 +134,12 @@ class Marks(html.parser.HTMLParser):
             self.marked[-1][-1] += data
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_empty_lines_alone_part_documents(folder, end):
+    found = grade(make_app(folder), documents=f"apple\u2028\u2028pear{end}one\x0c\x0cmore{end}{end}plum").text
+    assert Marks(found).texts == ["apple\u2028\u2028pear\none\x0c\x0cmore", "plum"]
+
+
 @pytest.mark.parametrize("part", [True, False])
 def test_the_evidence_of_each_document_is_marked(folder, part):
     documents = [

@@ -53,7 +53,9 @@ class _Form:
     @property
     def texts(self) -> list[str]:
         """The documents: paragraphs with an empty line between them."""
-        parts = "\n".join(line.rstrip() for line in self.documents.splitlines()).split("\n\n")
+        # Not splitlines: a form feed or a line separator belongs to the text, as it does in the other routes.
+        lines = self.documents.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        parts = "\n".join(line.rstrip() for line in lines).split("\n\n")
         return [part.strip("\n") for part in parts if part.strip()]
 
 
