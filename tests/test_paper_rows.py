@@ -135,6 +135,20 @@ def test_a_diverged_run_stops_and_names_its_last_checkpoint(table, tmp_path):
     assert not list((tmp_path / "results").glob("*.json"))
 
 
+@pytest.mark.parametrize(("name", "remedy"), [("lora", "Adapters want a higher rate"), ("c", "Raise the learning rate")])
+def test_a_row_that_learned_nothing_says_so(table, tmp_path, name, remedy):
+    training = replace(table.training, learning_rate=1e-9, max_steps=12)
+    timid = replace(table, training=training)
+    told = []
+    (path,) = run_rows(
+        timid, output=tmp_path, results=tmp_path, only=[name], on_row=lambda name, state: told.append((name, state))
+    )
+    (sentence,) = json.loads(path.read_text())["diagnoses"]
+    assert sentence.startswith("nothing learned: the loss ends at")
+    assert remedy in sentence
+    assert told == [(name, "running"), (name, "done"), (name, sentence)]
+
+
 def test_too_little_memory_is_told_before_training(table, tmp_path, monkeypatch):
     monkeypatch.setattr(trained, "available_memory", lambda: 0.5)
     monkeypatch.setattr(trained, "fit", lambda *args, **options: pytest.fail("training started"))

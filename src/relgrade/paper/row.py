@@ -40,7 +40,7 @@ def run_row(
         on_piece: is told how far the row is.
 
     Returns:
-        Plain JSON: `row`, `data`, `cost`, `readings`, `made_by`. None in the other processes of `torchrun`, which take
+        Plain JSON: `row`, `data`, `cost`, `diagnoses`, `readings`, `made_by`. None in the other processes of `torchrun`, which take
         part in training alone.
 
     Raises:
@@ -88,6 +88,7 @@ def _trained(
             **made.details,
         },
         "prior_shift": made.prior_shift,
+        "diagnoses": list(made.diagnoses),
         "readings": readings,
     }
 
@@ -111,6 +112,7 @@ def _prompted(
             **said.details,
         },
         "prior_shift": 0.0,
+        "diagnoses": [],
         "readings": readings,
     }
 

@@ -29,7 +29,7 @@ _HEADS = {
 }
 
 OnRow = Callable[[str, str], None]
-"""Is told the name of a row and what became of it: `running`, `done`, `unchanged`."""
+"""Is told the name of a row and what became of it (`running`, `done`, `unchanged`), then each failure recognised."""
 
 
 def run_rows(
@@ -111,6 +111,8 @@ def _run(
         write_json(path, {"key": key, "base": base, **found})
         shutil.rmtree(place.folder / "fit", ignore_errors=True)  # checkpoints: the row will not go on from them
         on_row(row.name, "done")
+        for sentence in found["diagnoses"]:
+            on_row(row.name, sentence)
     return paths
 
 

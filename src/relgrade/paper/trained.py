@@ -21,6 +21,7 @@ from relgrade.pipeline.ledger import read_json, write_json
 from relgrade.probability import log_odds
 from relgrade.settings import TrainingSettings
 from relgrade.student.cross_encoder import CrossEncoderStudent
+from relgrade.student.diagnoses import diagnose_training
 from relgrade.student.generative import GenerativeStudent
 from relgrade.student.lora import LoraStudent, add_adapters
 from relgrade.student.losses import build_loss
@@ -51,6 +52,7 @@ class Outcome:
     seconds_scoring: float
     details: Mapping[str, Any]  # JSON
     replies: Mapping[Key, Reply] | None = None  # of a model that answers in words
+    diagnoses: tuple[str, ...] = ()  # sentences on a training that learned nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,22 @@ def _whole_row(job: Job) -> Outcome:
         seconds_scoring=seconds,
         # Of a row that was killed, seconds are those since its last start.
         details={"steps": report.steps, "starts": n_starts, "estimated_memory_mb": round(estimate.total_mb)},
+        diagnoses=_diagnoses(report, job),
     )
+
+
+def _diagnoses(report: FitReport, job: Job) -> tuple[str, ...]:
+    if job.row.method == "A":  # its loss is over words; the base rate is no measure of it
+        return ()
+    found = diagnose_training(
+        report.history,
+        [float(pair.label or 0.0) for pair in job.drawn.pairs],
+        student=replace(job.settings.student, train_encoder=True),
+        training=job.training,
+        positive_weight=job.positive_weight,
+        has_adapters=job.row.method == "lora",
+    )
+    return tuple(found)
 
 
 def _count_start(folder: Path) -> int:
