@@ -44,6 +44,8 @@ def test_every_row_has_its_numbers(table, done):
     for row in rows.values():
         assert row["data"]["n_train"] == 40
         assert row["cost"]["peak_memory_mb"] > 10
+        assert row["cost"]["cpu_seconds_training"] >= 0
+        assert row["cost"]["cpu_seconds_scoring"] >= 0
         assert all(measures <= set(reading) for reading in row["readings"])
     assert rows["c"]["cost"]["n_parameters_trained"] == rows["c"]["cost"]["n_parameters"]
     assert rows["b"]["cost"]["n_parameters_trained"] == 2 * (16 + 1)
@@ -135,7 +137,9 @@ def test_a_diverged_run_stops_and_names_its_last_checkpoint(table, tmp_path):
     assert not list((tmp_path / "results").glob("*.json"))
 
 
-@pytest.mark.parametrize(("name", "remedy"), [("lora", "Adapters want a higher rate"), ("c", "Raise the learning rate")])
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("lora", "Adapters want a higher rate"), ("c", "Raise the learning rate")]
+)
 def test_a_row_that_learned_nothing_says_so(table, tmp_path, name, remedy):
     training = replace(table.training, learning_rate=1e-9, max_steps=12)
     timid = replace(table, training=training)

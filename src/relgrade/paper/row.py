@@ -1,6 +1,5 @@
 """One row of the table from nothing to a file of JSON: what it was, what it cost, and every reading of it."""
 
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from relgrade.paper.readings import replied_readings, trained_readings
 from relgrade.paper.samples import Samples
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.paper.trained import OnPiece, Outcome, help_to_train, train_and_score
+from relgrade.pipeline.processes import is_main_process
 
 FORMAT = 1  # of the JSON of a row
 
@@ -40,8 +40,8 @@ def run_row(
         on_piece: is told how far the row is.
 
     Returns:
-        Plain JSON: `row`, `data`, `cost`, `diagnoses`, `readings`, `made_by`. None in the other processes of `torchrun`, which take
-        part in training alone.
+        Plain JSON: `row`, `data`, `cost`, `diagnoses`, `readings`, `made_by`. None in the other processes of
+        `torchrun`, which take part in training alone.
 
     Raises:
         TrainingError: the base cannot be loaded, memory is short, or the loss is not finite.
@@ -64,11 +64,6 @@ def run_row(
         **found,
         "made_by": _made_by(),
     }
-
-
-def is_main_process() -> bool:
-    """Whether this is the first, or the only, process of `torchrun`."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _trained(

@@ -10,10 +10,11 @@ from typing import Any
 
 from relgrade.errors import InvalidInput, OutputError
 from relgrade.formats.locking import lock_exclusively
-from relgrade.paper.row import FORMAT, Place, is_main_process, run_row
+from relgrade.paper.row import FORMAT, Place, run_row
 from relgrade.paper.samples import read_samples
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.pipeline.ledger import file_sha256, write_json
+from relgrade.pipeline.processes import is_main_process
 
 LOCK_NAME = ".lock"
 COLUMNS = ("precision", "recall", "f1", "average_precision", "accuracy", "kappa", "brier", "ece")

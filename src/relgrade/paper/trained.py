@@ -135,9 +135,10 @@ def _whole_row(job: Job) -> Outcome:
     student = _student(job)
     estimate = estimate_memory(student, job.training)
     require_memory(estimate, available_mb=available_memory())
+    started_cpu_s = time.process_time()
     report = _fit(student, job)
     n_parameters = sum(parameter.numel() for parameter in student.parameters())
-    started_s = time.monotonic()
+    started_s, fitted_cpu_s = time.monotonic(), time.process_time()
     replies = None
     if isinstance(student, GenerativeStudent):
         judged, path = job.samples.judged(), job.folder / "replies.jsonl"
@@ -146,7 +147,7 @@ def _whole_row(job: Job) -> Outcome:
         logits = {key: float(each["logit"]) for key, each in said.items()}
     else:
         logits = _score(student, job)
-    seconds = time.monotonic() - started_s
+    seconds, scored_cpu_s = time.monotonic() - started_s, time.process_time()
     _keep(student, job.folder / "student")
     return _outcome(
         job,
@@ -156,8 +157,15 @@ def _whole_row(job: Job) -> Outcome:
         n_parameters_trained=report.n_parameters_trained,
         seconds_training=report.seconds,
         seconds_scoring=seconds,
-        # Of a row that was killed, seconds are those since its last start.
-        details={"steps": report.steps, "starts": n_starts, "estimated_memory_mb": round(estimate.total_mb)},
+        # Of a row that was killed, seconds are those since its last start. On a machine that others use too, those of
+        # the processor say more than those of the clock.
+        details={
+            "steps": report.steps,
+            "starts": n_starts,
+            "estimated_memory_mb": round(estimate.total_mb),
+            "cpu_seconds_training": round(fitted_cpu_s - started_cpu_s, 1),
+            "cpu_seconds_scoring": round(scored_cpu_s - fitted_cpu_s, 1),
+        },
         diagnoses=_diagnoses(report, job),
     )
 
@@ -214,18 +222,18 @@ def _frozen_row(job: Job) -> Outcome:
             built.append(CrossEncoderStudent.build(wanted, seed=job.settings.seed))
         return built[0]
 
-    started_s = time.monotonic()
+    started_s, started_cpu_s = time.monotonic(), time.process_time()
     store = frozen.FeatureStore(frozen.store_folder(job.shared / "features", wanted))
     pairs, judged = job.drawn.pairs, job.samples.judged()
     with reading_precision(job.settings):
         found = store.read([*pairs, *judged], student, on_piece=lambda done, n: job.on_piece("features", done, n))
     features = found[job.row.pooling]
-    seconds_features = time.monotonic() - started_s
+    seconds_features, read_cpu_s = time.monotonic() - started_s, time.process_time()
     started_s = time.monotonic()
     layer = frozen.head_layer(student())
     head = _fitted_head(job, features[: len(pairs)], has_bias=layer.bias is not None)
     logits = head.logits(features[len(pairs) :])
-    seconds_training = time.monotonic() - started_s
+    seconds_training, fitted_cpu_s = time.monotonic() - started_s, time.process_time()
     model = student()
     if job.row.pooling == "model":
         frozen.put_head(model, head)
@@ -237,7 +245,12 @@ def _frozen_row(job: Job) -> Outcome:
         n_parameters_trained=sum(parameter.numel() for parameter in layer.parameters()),
         seconds_training=seconds_training,
         seconds_scoring=seconds_features,  # of the first row that reads them; later ones find them
-        details={"pooling": job.row.pooling, "fit": "to the end" if job.row.learning_rate is None else "AdamW"},
+        details={
+            "pooling": job.row.pooling,
+            "fit": "to the end" if job.row.learning_rate is None else "AdamW",
+            "cpu_seconds_training": round(fitted_cpu_s - read_cpu_s, 1),
+            "cpu_seconds_scoring": round(read_cpu_s - started_cpu_s, 1),
+        },
     )
 
 

@@ -1,5 +1,6 @@
 """Fit a student to labelled pairs. The loop is transformers' Trainer; one process or many (`torchrun`) alike."""
 
+import os
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,7 +70,8 @@ def fit(
     Raises:
         InvalidInput: no pairs, a pair without label, or validation pairs that nothing can be measured on.
         InvalidSettings: no such loss or metric.
-        TrainingError: the folder belongs to another run, the loss or a gradient is not finite, memory is out.
+        TrainingError: the folder belongs to another run, the loss or a gradient is not finite, memory is out, or the
+            launcher asks for a model in shards.
         OutputError: a file cannot be written.
     """
     started_s = time.monotonic()
@@ -81,6 +83,7 @@ def fit(
     n_trained = sum(weight.numel() for weights in groups.values() for weight in weights)
     if n_trained == 0:
         raise TrainingError("the student has no parameters to train; set student.train_encoder or give it a head")
+    _check_launcher()
     with _own_randomness(), _plain_errors(settings, output):
         output.mkdir(parents=True, exist_ok=True)
         arguments = _arguments(settings, output=output, seed=seed)
@@ -176,6 +179,17 @@ def _arguments(settings: TrainingSettings, *, output: Path, seed: int) -> Traini
     )
     arguments._n_gpu = min(1, arguments.n_gpu)  # one process, one GPU; several GPUs are used with torchrun
     return arguments
+
+
+def _check_launcher() -> None:
+    """Checkpoints and the student are written by one process that holds every weight."""
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+        if os.environ.get(name, "").lower() in ("1", "true"):
+            raise TrainingError(
+                f"{name} asks for a model in shards, and checkpoints are written whole: start with torchrun "
+                "--nproc-per-node N, where each GPU holds the model (DDP); for less memory train adapters, or set "
+                "student.gradient_checkpointing"
+            )
 
 
 def _check_labels(pairs: Sequence[Pair]) -> None:
