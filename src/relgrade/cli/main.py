@@ -35,6 +35,9 @@ COMMANDS: dict[str, LazyCommand] = {
         "relgrade.cli.candidates:candidates", "Find documents for queries, as pairs to label.", extra="candidates"
     ),
     "card": LazyCommand("relgrade.cli.card:card", "Measure what grading is worth to a RAG system.", extra="candidates"),
+    "distil": LazyCommand(
+        "relgrade.cli.distil:distil", "Make a smaller encoder that imitates a larger one.", extra="train"
+    ),
     "evaluate": LazyCommand("relgrade.cli.evaluate:evaluate", "Measure a grader on labelled pairs, with intervals."),
     "export": LazyCommand("relgrade.cli.export:export", "Write the ONNX graphs of a trained student.", extra="train"),
     "fit": LazyCommand("relgrade.cli.steps:fit", "Train a student on pairs.", extra="train"),
