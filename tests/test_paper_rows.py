@@ -9,7 +9,9 @@ import pytest
 from paper_case import settings_of, write_data
 from relgrade.errors import InvalidInput, TrainingError
 from relgrade.paper import memory, trained
+from relgrade.paper.job import Job
 from relgrade.paper.memory import MemoryEstimate, available_memory, peak_memory, require_memory
+from relgrade.paper.samples import Samples, TrainingDraw
 from relgrade.paper.table import read_results, render_table, row_key, run_rows
 from relgrade.student import load_student
 
@@ -185,9 +187,9 @@ def test_the_peak_of_a_block_is_its_own():
 
 def job(table, name):
     row = next(row for row in table.rows if row.name == name)
-    samples = trained.Samples([], [], {})
-    drawn = trained.TrainingDraw([], 0.0)
-    return trained.Job(
+    samples = Samples([], [], {})
+    drawn = TrainingDraw([], 0.0)
+    return Job(
         row=row,
         settings=table,
         samples=samples,

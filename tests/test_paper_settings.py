@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from relgrade.errors import InvalidSettings
+from relgrade.paper.job import row_training
 from relgrade.paper.settings import PaperSettings, RowSettings
-from relgrade.paper.trained import row_training
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 PATHS = sorted(FOLDER.glob("*-paper.toml"))

@@ -1,4 +1,4 @@
-"""Prints the tables of docs/paper.md on the open questions from the results that are committed.
+"""Prints the tables of docs/paper.md from the results that are committed; `benchmarks.paper.figures` draws them.
 
     python -m benchmarks.paper.tables [FOLDER]
 
@@ -7,9 +7,11 @@ No model is loaded and no data read.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks.paper.row_tables import load_rows, reports, table
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -17,6 +19,9 @@ FOLDER = Path(__file__).parent / "results"
 def main() -> None:
     """Print every table that has results."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    rows = load_rows(folder)
+    for name, text in reports(rows) if rows else ():
+        print(f"\n## {name}\n\n{text}")
     for name, render in (("transfer", transfer), ("noise", noise), ("size", size)):
         path = folder / f"questions.{name}.json"
         if path.is_file():
@@ -33,7 +38,7 @@ def transfer(answer: Mapping[str, Any]) -> str:
         for trained in dict.fromkeys(row["trained"] for row in rows)
     ]
     chance = {row["test"]: f"{row['base_rate']:.2f}" for row in rows}
-    return _table(["AP", *tests], [*lines, ["share relevant", *(chance[test] for test in tests)]])
+    return table(["AP", *tests], [*lines, ["share relevant", *(chance[test] for test in tests)]])
 
 
 def noise(answer: Mapping[str, Any]) -> str:
@@ -43,14 +48,14 @@ def noise(answer: Mapping[str, Any]) -> str:
         [row["kind"], f"{row['share']:.0%}", *(_spread(row[name]) if name in row else "-" for name in names)]
         for row in answer["rows"]
     ]
-    return _table(["flips", "share", "AP", "precision", "recall", "F1", "found by audit"], lines)
+    return table(["flips", "share", "AP", "precision", "recall", "F1", "found by audit"], lines)
 
 
 def size(answer: Mapping[str, Any]) -> str:
     """The learning curve."""
     names = ("average_precision", "precision", "recall", "f1")
     lines = [[str(row["n_train"]), *(_spread(row[name]) for name in names)] for row in answer["rows"]]
-    return _table(["pairs", "AP", "precision", "recall", "F1"], lines)
+    return table(["pairs", "AP", "precision", "recall", "F1"], lines)
 
 
 def _interval(measure: Mapping[str, float | None]) -> str:
@@ -61,10 +66,6 @@ def _interval(measure: Mapping[str, float | None]) -> str:
 
 def _spread(measure: Mapping[str, float]) -> str:
     return f"{measure['mean']:.3f} ({measure['low']:.3f} to {measure['high']:.3f})"
-
-
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines))
 
 
 if __name__ == "__main__":

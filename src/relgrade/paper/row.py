@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from relgrade import __version__
+from relgrade.paper.job import OnPiece, Outcome
 from relgrade.paper.memory import Peak, cpu_count, peak_memory
 from relgrade.paper.readings import replied_readings, trained_readings
 from relgrade.paper.samples import Samples
 from relgrade.paper.settings import PaperSettings, RowSettings
-from relgrade.paper.trained import OnPiece, Outcome, help_to_train, train_and_score
+from relgrade.paper.trained import help_to_train, train_and_score
 from relgrade.pipeline.processes import is_main_process
 
 FORMAT = 1  # of the JSON of a row
@@ -117,6 +118,7 @@ def _data(settings: PaperSettings, samples: Samples) -> dict[str, Any]:
         "train": Path(settings.train).name,
         "n_pool": len(samples.pool),
         "n_calibration": len(samples.calibration),
+        "n_judged": len(samples.judged()),
         "tests": {name: len(pairs) for name, pairs in samples.tests.items()},
         "seed": settings.seed,
     }

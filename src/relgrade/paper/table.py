@@ -55,7 +55,7 @@ def run_rows(
         only: names of rows; none: all.
         base_folder: a local copy of the table's base model; the rows' files name the base, not the folder.
         on_row: see `OnRow`.
-        on_piece: see `relgrade.paper.trained.OnPiece`.
+        on_piece: see `relgrade.paper.job.OnPiece`.
 
     Returns:
         The files of the rows, in the order of the table.
