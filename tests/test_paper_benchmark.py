@@ -1,0 +1,72 @@
+"""Tables and figures of the paper's page, from results made up here."""
+
+import json
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+
+from benchmarks.paper import figures, row_tables, tables
+
+
+def measure(value):
+    return {"value": value, "low": value - 0.1, "high": value + 0.1, "reason": None}
+
+
+def reading(test, rule, value):
+    names = ("precision", "recall", "f1", "average_precision", "accuracy", "kappa", "brier", "ece")
+    return {"test": test, "rule": rule, "n_pairs": 40, "n_relevant": 8, **{name: measure(value) for name in names}}
+
+
+def row(name, value, *, method="C", shift=0.0):
+    rules = [row_tables.ARGMAX, row_tables.BEST, row_tables.BASE_RATE, *([row_tables.PRIOR] if shift else [])]
+    cost = {"n_parameters": 2_000_000, "n_parameters_trained": 1_500, "peak_memory_mb": 900.0}
+    return {
+        "table": "tiny",
+        "row": {"name": name, "method": method},
+        "data": {"n_train": 1_000, "n_judged": 50},
+        "cost": {**cost, "cpu_seconds_training": 20.0, "cpu_seconds_scoring": 2.0},
+        "prior_shift": shift,
+        "readings": [reading(test, rule, value) for test in row_tables.TESTS for rule in rules],
+    }
+
+
+@pytest.fixture
+def results(tmp_path):
+    rows = [row("c", 0.5), row("c-1to1", 0.4, shift=0.87), row("b", 0.25, method="B")]
+    for each in rows:
+        (tmp_path / f"tiny.{each['row']['name']}.json").write_text(json.dumps(each))
+    (tmp_path / "questions.size.json").write_text("{}")  # no row
+    return tmp_path
+
+
+def test_every_table_has_its_rows(results):
+    rows = row_tables.load_rows(results)
+    told = dict(row_tables.reports(rows))
+    line = "| tiny c | 1,000 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 [0.400, 0.600] |"
+    assert line in told["rows on multihop_rag_top20"]
+    assert "0.200 of 40 pairs are relevant" in told["rows on multihop_rag"]
+    assert "| tiny c-1to1 | +0.87 | argmax, prior corrected | 0.400 |" in told["balance"]
+    assert "c-1to1" not in told["head and pooling"]
+    assert "| tiny c | 0.500 [0.400, 0.600] | 1,500 | 20 | 40 | 8 | 900 |" in told["cost"]
+    assert "| tiny b | 0.250 [0.150, 0.350] | 1,500 | 20 | - | 8 | 900 |" in told["cost"]  # features are shared
+
+
+def test_the_command_prints_what_there_is(results, monkeypatch, capsys):
+    (results / "questions.size.json").unlink()
+    monkeypatch.setattr("sys.argv", ["tables", str(results)])
+    tables.main()
+    said = capsys.readouterr().out
+    assert "## cost" in said
+    assert "## transfer" not in said
+
+
+def test_figures_are_the_same_bytes_each_time(results, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        monkeypatch.setattr("sys.argv", ["figures", str(results), str(tmp_path / name)])
+        figures.main()
+    first, second = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
+    assert [path.name for path in first] == ["cost.svg", "rows.svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert "tiny c-1to1" in first[1].read_text()
