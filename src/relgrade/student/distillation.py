@@ -89,7 +89,9 @@ def distil(
     train, held_out = _divide(batches, settings.held_out, seed=settings.seed)
     output.mkdir(parents=True, exist_ok=True)
     store = OriginalStates(
-        states_folder or output / STATES_FOLDER, _encode(original), fingerprint=fingerprint(original)
+        states_folder or output / STATES_FOLDER,
+        _encode(original, settings),
+        fingerprint=f"{fingerprint(original)} {settings.bf16}",
     )
     random = np.random.default_rng(settings.seed)
     chosen = sorted(random.permutation(len(train))[:N_STATISTICS].tolist())
@@ -127,9 +129,10 @@ class _Run:
         smaller.eval()  # throughout: dropout would only blur what is imitated
         self.step = 0
         self.n_steps = max(1, round(settings.epochs * n_batches))
+        self._encode = _encode(smaller, settings)
         self._smaller, self._store, self._directions = smaller, store, directions
         self._settings, self._checkpoint, self._identity = settings, checkpoint, identity
-        self._weights = dict(smaller.named_parameters())
+        self._weights = {name: weight for name, weight in smaller.named_parameters() if weight.requires_grad}
         self._optimiser = torch.optim.AdamW(
             self._weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -193,7 +196,7 @@ class _Run:
         aim = self._store.of(batch).float()
         if self._directions is not None:
             aim = aim @ self._directions
-        found = self._smaller(input_ids=ids, attention_mask=mask).last_hidden_state[mask == 1]
+        found = self._encode(ids, mask)[mask == 1]
         row = torch.repeat_interleave(torch.arange(len(batch)), mask.sum(1))
         means = [torch.zeros(len(batch), aim.shape[1]).index_add(0, row, states) for states in (found, aim)]
         return cosine_similarity(found, aim, dim=1), cosine_similarity(*means, dim=1)
@@ -266,10 +269,11 @@ def _divide(batches: Sequence[Batch], share: float, *, seed: int) -> tuple[list[
     return train, measured
 
 
-def _encode(original: Any) -> Callable[[Tensor, Tensor], Tensor]:
+def _encode(encoder: Any, settings: DistillationSettings) -> Callable[[Tensor, Tensor], Tensor]:
     def encode(ids: Tensor, mask: Tensor) -> Tensor:
-        states: Tensor = original(input_ids=ids, attention_mask=mask).last_hidden_state
-        return states
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+            states: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        return states.float()
 
     return encode
 

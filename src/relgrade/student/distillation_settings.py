@@ -18,7 +18,11 @@ class DistillationSettings:
     seed: int = 0  # of new weights and the order of batches
     original: str = "sentence-transformers/all-MiniLM-L6-v2"  # Hub id, or a local folder; of type bert
     revision: str | None = None  # commit of the Hub id; ignored for a folder
-    layers: tuple[int, ...] = (0, 2, 5)  # of the original, kept and trained on; not read when `width` is given
+    layers: tuple[int, ...] = (
+        0,
+        2,
+        5,
+    )  # of the original, kept and trained on, its word embeddings as they are; not read when `width` is given
     width: int | None = None  # of the states of new, thinner layers; None keeps layers of the original
     n_layers: int = 2  # new ones
     feed_forward: int = 768  # width inside a new layer
@@ -33,6 +37,7 @@ class DistillationSettings:
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
     vector_weight: float = 1.0  # of the mean of a window's states in the loss, a token's states weigh 1
+    bf16: bool = False  # products in bfloat16: for processors that have them, 1.5 to 2 times as fast
     held_out: float = 0.03  # share of the batches that only measure
     checkpoint_steps: int = 200  # optimiser steps between checkpoints and measurements
 

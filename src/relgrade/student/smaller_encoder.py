@@ -94,6 +94,8 @@ def _with_layers(original: Any, layers: Sequence[int]) -> BertModel:
     config = BertConfig(**{**original.config.to_dict(), "num_hidden_layers": len(layers)})
     smaller = BertModel(config, add_pooling_layer=False)
     smaller.embeddings.load_state_dict(original.embeddings.state_dict())
+    # Already right, and most of the weights: words that the texts do not hold stay comparable with those they do.
+    smaller.embeddings.word_embeddings.requires_grad_(False)
     for number, layer in enumerate(layers):
         smaller.encoder.layer[number].load_state_dict(original.encoder.layer[layer].state_dict())
     return smaller.eval()
