@@ -27,11 +27,16 @@ def make_all(base: str, folder: Path) -> None:
         base: folder or name of a BERT-like encoder of sentence-transformers/all-MiniLM-L6-v2's kind.
         folder: made; what stands there is kept, so that a second run starts at once.
     """
-    if not (folder / "model/onnx/model_qint8.onnx").is_file():
-        _make_model(base, folder / "model")
+    make_model(base, folder)
     if not (folder / "two-digit").is_dir():
         shutil.copytree(DEFAULT_BUNDLE, folder / "default", dirs_exist_ok=True)
         _make_two_digit(folder / "two-digit", folder)
+
+
+def make_model(base: str, folder: Path) -> None:
+    """Write `folder/model`, unless it is there: Hugging Face layout with its graphs."""
+    if not (folder / "model/onnx/model_qint8.onnx").is_file():
+        _make_model(base, folder / "model")
 
 
 def _make_model(base: str, folder: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 MAX_TOKENS = 512  # of a pair, for every contender
 INT8 = "onnx/model_qint8.onnx"
+BUNDLE = "bundle "  # begins the name of a contender that is the relgrade bundle in the folder that follows
 Score = Callable[[str, list[str]], Any]
 
 
@@ -146,6 +147,8 @@ def plain_onnxruntime(folder: Path, n_threads: int) -> Score:
 
 def load(name: str, folder: Path, n_threads: int) -> Score:
     """The contender of a name."""
+    if name.startswith(BUNDLE):
+        return relgrade_grader(Path(name.removeprefix(BUNDLE)), n_threads)
     model = folder / "model"
     contenders: dict[str, Callable[[], Score]] = {
         "relgrade default": lambda: relgrade_grader(folder / "default", n_threads),
