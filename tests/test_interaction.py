@@ -187,6 +187,48 @@ def test_a_logit_does_not_depend_on_neighbours_order_or_threads(bundle):
         assert one.score([text]).logits[0] == whole.logits[row]
 
 
+def test_a_bundle_without_a_list_head_says_the_same(bundle, student, graphs, tmp_path):
+    older = write_interaction_bundle(tmp_path / "b", student, graphs, has_list_head=False)
+    assert set(older.manifest.graphs) == {"encoder", "head"}
+    texts = [(pair.query, pair.document) for pair in pairs()]
+    now, before = (InteractionRuntime.from_bundle(each, n_threads=1).score(texts) for each in (bundle, older))
+    np.testing.assert_allclose(now.logits, before.logits, atol=1e-5)
+    np.testing.assert_array_equal(now.windows, before.windows)
+
+
+def test_a_query_takes_few_runs_and_an_echo_one_of_its_own(bundle, monkeypatch):
+    runtime = InteractionRuntime.from_bundle(bundle, n_threads=1)
+    sizes = {runtime._list_head: [], runtime._head: []}
+    run_each = runtime._pool.run_each
+
+    def counting(session, feeds):
+        if session in sizes:
+            sizes[session].extend(len(feed["document_ids"]) for feed in feeds)
+        return run_each(session, feeds)
+
+    monkeypatch.setattr(runtime._pool, "run_each", counting)
+    question, echo = QUERIES[2], TEXTS[7]
+    fruit = [f"{colour} {fruit}" for colour in ("red", "blue", "green") for fruit in ("apple", "plum", "fig")]
+    runtime.score([(question, text) for text in fruit])
+    assert sizes == {runtime._list_head: [9], runtime._head: []}
+    runtime.score([(question, text) for text in (*fruit, echo)] + [(QUERIES[0], text) for text in fruit])
+    assert sum(sizes[runtime._list_head]) == 9 + 19
+    assert len(sizes[runtime._list_head]) <= 1 + 3  # those of another number of windows stand alone
+    assert sizes[runtime._head] == [1]
+
+
+@pytest.mark.parametrize("spoiled", [slice(0, 1), slice(None)])
+def test_states_that_are_not_finite_spoil_their_own_document_alone(bundle, spoiled):
+    runtime = InteractionRuntime.from_bundle(bundle, n_threads=1)
+    documents = runtime._read(["red apple", "blue plum"], kind="document")
+    query = runtime._read(["red"], kind="query")["red"]
+    whole = runtime._judge([(query, documents["red apple"]), (query, documents["blue plum"])])
+    documents["red apple"].states[spoiled] = np.nan
+    found = runtime._judge([(query, documents["red apple"]), (query, documents["blue plum"])])
+    assert np.isnan(found[0])
+    assert found[1] == whole[1]
+
+
 def test_many_documents_are_read_in_chunks_with_the_same_result(bundle, monkeypatch):
     texts = [(pair.query, pair.document) for pair in pairs()]
     runtime = InteractionRuntime.from_bundle(bundle, n_threads=1)

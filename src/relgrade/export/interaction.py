@@ -1,4 +1,7 @@
-"""A trained interaction student becomes two graphs: one reads a text, one judges a pair of texts that were read."""
+"""A trained interaction student becomes graphs: one reads a text, and two judge texts that were read.
+
+Of these one judges a query with many documents in few operators, and the other a pair with an echo of its question.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from relgrade.encoding import clean_text
 from relgrade.errors import InvalidInput
 from relgrade.export.cross_encoder import eager_attention
 from relgrade.export.graph import Fusion, export_onnx, fuse
+from relgrade.export.list_evidence import BLOCK, N_SPARE, ListEvidence
 from relgrade.export.parity import BatchScorer, ParityReport, measure_parity
 from relgrade.export.quantise import quantise
 from relgrade.grade.interaction import InteractionRuntime
@@ -26,7 +31,8 @@ from relgrade.settings import ExportSettings
 if TYPE_CHECKING:
     from relgrade.student.interaction import InteractionStudent
 
-FP32_NAME, INT8_NAME, HEAD_NAME = "encoder.fp32.onnx", "encoder.int8.onnx", "head.onnx"
+FP32_NAME, INT8_NAME = "encoder.fp32.onnx", "encoder.int8.onnx"
+HEAD_NAME, LIST_HEAD_NAME = "head.onnx", "head.list.onnx"
 HEAD_INPUTS = ("query_ids", "query_states", "query_vector", "document_ids", "document_states", "window_vectors")
 
 
@@ -37,6 +43,7 @@ class InteractionGraphs:
     fp32: Path  # encoder
     int8: Path | None  # encoder; None when the settings ask for no quantisation
     head: Path  # fp32: it costs next to nothing, and the verdict hangs on it
+    list_head: Path | None  # fp32; None: exported before there was one
     fusion: Fusion
 
     @property
@@ -46,10 +53,12 @@ class InteractionGraphs:
 
 
 def export_interaction(student: InteractionStudent, folder: Path | str, settings: ExportSettings) -> InteractionGraphs:
-    """Write `encoder.fp32.onnx`, `head.onnx` and, unless switched off, `encoder.int8.onnx`.
+    """Write `encoder.fp32.onnx`, `head.onnx`, `head.list.onnx` and, unless switched off, `encoder.int8.onnx`.
 
     The encoder reads `input_ids` and `attention_mask`, shape (n_texts, n_tokens), and gives `states` and `vector`, the
-    mean over real tokens. The head reads one pair, without padding.
+    mean over real tokens. The head reads one pair, without padding. The list head reads one query and documents as
+    `ListEvidence` takes them, and gives their logits and the number of tokens in each that echo the query; where there
+    are any, the head is to be asked.
 
     Args:
         student: on the CPU, in float32.
@@ -57,7 +66,7 @@ def export_interaction(student: InteractionStudent, folder: Path | str, settings
         settings: `quantise` and `arithmetic` are read here; `measure_interaction` and `check_parity` hold the limits.
     """
     folder = Path(folder)
-    fp32, head = folder / FP32_NAME, folder / HEAD_NAME
+    fp32, head, list_head = folder / FP32_NAME, folder / HEAD_NAME, folder / LIST_HEAD_NAME
     config = student.encoder.config
     ids = torch.randint(0, config.vocab_size, (3, 12), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
@@ -82,10 +91,11 @@ def export_interaction(student: InteractionStudent, folder: Path | str, settings
         probes=[{"input_ids": ids.numpy(), "attention_mask": mask.numpy()}, _probe(ids[:1, :5])],
     )
     _export_head(student, head)
+    _export_list_head(student, list_head)
     int8 = folder / INT8_NAME if settings.quantise else None
     if int8 is not None:
         quantise(fp32, int8, arithmetic=settings.arithmetic)
-    return InteractionGraphs(fp32, int8, head, fusion)
+    return InteractionGraphs(fp32, int8, head, list_head, fusion)
 
 
 def measure_interaction(
@@ -112,8 +122,8 @@ def measure_interaction(
         raise InvalidInput("parity needs pairs to measure on, got none")
     return measure_parity(
         student.score(pairs),
-        _scorer(student, graphs.fp32, graphs.head, pairs),
-        None if graphs.int8 is None else _scorer(student, graphs.int8, graphs.head, pairs),
+        _scorer(student, graphs.fp32, graphs, pairs),
+        None if graphs.int8 is None else _scorer(student, graphs.int8, graphs, pairs),
         lengths=[len(pair.document) for pair in pairs],
         threshold=threshold,
         seed=seed,
@@ -161,22 +171,24 @@ class _Head(nn.Module):
         return logits
 
 
+class _ListHead(nn.Module):
+    """`ListEvidence` and head over a query and documents."""
+
+    def __init__(self, student: InteractionStudent) -> None:
+        super().__init__()
+        self.evidence = ListEvidence(student.evidence, student.template.max_query_tokens)
+        self.head = student.head
+
+    def forward(self, *texts: Tensor) -> tuple[Tensor, Tensor]:
+        measures, echoes = self.evidence(*texts)
+        logits: Tensor = self.head(functional.pad(measures, (0, 0, 0, N_SPARE)))
+        return logits[:-N_SPARE], echoes
+
+
 def _export_head(student: InteractionStudent, path: Path) -> None:
-    hidden, vocabulary = student.encoder.config.hidden_size, len(student.evidence.idf)
-    generator = torch.Generator().manual_seed(0)
-    query_ids = torch.randint(0, vocabulary, (1, 9), generator=generator)
-    document_ids = torch.randint(0, vocabulary, (1, 70), generator=generator)
-    examples = (
-        query_ids,
-        torch.randn(1, 9, hidden, generator=generator),
-        torch.randn(1, hidden, generator=generator),
-        document_ids,
-        torch.randn(1, 70, hidden, generator=generator),
-        torch.randn(1, 2, hidden, generator=generator),
-    )
     export_onnx(
         _Head(student),
-        examples,
+        _examples(student, n_documents=1, n_tokens=70),
         path,
         input_names=HEAD_INPUTS,
         output_names=["logit"],
@@ -190,13 +202,51 @@ def _export_head(student: InteractionStudent, path: Path) -> None:
     )
 
 
+def _export_list_head(student: InteractionStudent, path: Path) -> None:
+    export_onnx(
+        _ListHead(student),
+        _examples(student, n_documents=3, n_tokens=4 * BLOCK),
+        path,
+        input_names=HEAD_INPUTS,
+        output_names=["logits", "echoes"],
+        dynamic_axes={
+            "query_ids": {1: "n_query"},
+            "query_states": {1: "n_query"},
+            "document_ids": {0: "n_documents", 1: "n_document"},
+            "document_states": {0: "n_documents", 1: "n_document"},
+            "window_vectors": {0: "n_documents", 1: "n_windows"},
+        },
+    )
+
+
+def _examples(student: InteractionStudent, *, n_documents: int, n_tokens: int) -> tuple[Tensor, ...]:
+    """A query of a few tokens with documents of two windows, in the order of `HEAD_INPUTS`."""
+    hidden, vocabulary = student.encoder.config.hidden_size, len(student.evidence.idf)
+    n_query = min(9, student.template.max_query_tokens)
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randint(0, vocabulary, (1, n_query), generator=generator),
+        torch.randn(1, n_query, hidden, generator=generator),
+        torch.randn(1, hidden, generator=generator),
+        torch.randint(0, vocabulary, (n_documents, n_tokens), generator=generator),
+        torch.randn(n_documents, n_tokens, hidden, generator=generator),
+        torch.randn(n_documents, 2, hidden, generator=generator),
+    )
+
+
 def _probe(ids: Tensor) -> dict[str, NDArray[np.int64]]:
     return {"input_ids": ids.numpy(), "attention_mask": np.ones(tuple(ids.shape), np.int64)}
 
 
-def _scorer(student: InteractionStudent, encoder: Path, head: Path, pairs: Sequence[Pair]) -> BatchScorer:
+def _scorer(
+    student: InteractionStudent, encoder: Path, graphs: InteractionGraphs, pairs: Sequence[Pair]
+) -> BatchScorer:
     runtime = InteractionRuntime(
-        open_session(encoder), open_session(head), tokenizer=student.tokenizer, template=student.template
+        open_session(encoder),
+        open_session(graphs.head),
+        list_head=None if graphs.list_head is None else open_session(graphs.list_head),
+        tokenizer=student.tokenizer,
+        template=student.template,
     )
     texts = [(clean_text(pair.query), clean_text(pair.document)) for pair in pairs]
 

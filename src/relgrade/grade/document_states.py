@@ -71,6 +71,10 @@ class DocumentStates:
         """Token states, shape (n_tokens, n_hidden)."""
         return self.codes * self.scales[:, None]
 
+    def put_states(self, target: NDArray[np.float32]) -> None:
+        """Write `states` into an array of their shape."""
+        np.multiply(self.codes, self.scales[:, None], out=target)
+
     @property
     def is_finite(self) -> bool:
         """Whether a grade can come of it."""

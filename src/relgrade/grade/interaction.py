@@ -1,8 +1,9 @@
-"""Runs an interaction bundle: every text read alone by one encoder graph, every pair judged by a small head graph.
+"""Runs an interaction bundle: every text read alone by one encoder graph, the documents of a query judged by a head.
 
-Each distinct query and document of a call is read once. Sequences are never padded or batched, so a logit depends on
-its own query and document alone, bit for bit. With a document cache every document is judged by its int8 states, found
-or new, so a logit does not depend on what the cache holds either.
+Each distinct query and document of a call is read once, never padded or batched. The list head judges several documents
+in a run, in such a way that a logit depends on its own query and document alone, bit for bit; bundles without one have
+a head that judges pair by pair. With a document cache every document is judged by its int8 states, found or new, so a
+logit does not depend on what the cache holds either.
 """
 
 import json
@@ -20,11 +21,12 @@ from relgrade.encoding import EncodedText, TextEncoder, TextTemplate, TokenCount
 from relgrade.errors import BundleCorrupt, InvalidInput
 from relgrade.grade.document_cache import DocumentCache, space_of
 from relgrade.grade.document_states import FORMAT, DocumentStates
+from relgrade.grade.lists import ListFeeds, ReadText, group
 from relgrade.grade.runtime import Room, RuntimeOutput
 from relgrade.grade.sessions import SequencePool, as_input, open_session
 from relgrade.grade.tokenizer import TOKENIZER_NAME, read_tokenizer
 
-ENCODER_ROLE, HEAD_ROLE = "encoder", "head"  # in Manifest.graphs
+ENCODER_ROLE, HEAD_ROLE, LIST_HEAD_ROLE = "encoder", "head", "list_head"  # in Manifest.graphs
 
 # Documents whose states are held at once: a 256-token document of a 384-wide encoder takes 0.4 MB.
 CHUNK_DOCUMENTS = 256
@@ -36,12 +38,15 @@ _HEAD_INPUTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A text as the head reads it."""
+    """A text that was read now; a `lists.ReadText`."""
 
-    ids: NDArray[np.int64]  # (1, n_text) without special tokens
-    states: NDArray[np.float32]  # (1, n_text, n_hidden)
-    vectors: NDArray[np.float32]  # (1, n_windows, n_hidden) mean state of each window
+    ids: NDArray[np.int64]  # (n_text,) without special tokens
+    states: NDArray[np.float32]  # (n_text, n_hidden)
+    vectors: NDArray[np.float32]  # (n_windows, n_hidden) mean state of each window
     truncated: bool
+
+    def put_states(self, target: NDArray[np.float32]) -> None:
+        target[:] = self.states
 
 
 class InteractionRuntime:
@@ -50,6 +55,8 @@ class InteractionRuntime:
     Args:
         encoder: session of one thread: `input_ids`, `attention_mask` -> states (1, n_tokens, n_hidden) and their mean.
         head: session of one thread: the texts of a pair -> one logit.
+        list_head: session of one thread: a query and documents -> their logits, and how many tokens of each echo the
+            query; where there are any, the head is asked. None: it is asked for all.
         tokenizer: the one the encoder was trained with.
         template: how texts become windows.
         n_threads: sequences in flight at once; None takes the cores of this process.
@@ -65,17 +72,20 @@ class InteractionRuntime:
         encoder: InferenceSession,
         head: InferenceSession,
         *,
+        list_head: InferenceSession | None = None,
         tokenizer: Tokenizer,
         template: TextTemplate,
         n_threads: int | None = None,
         document_cache: DocumentCache | None = None,
         space: str = "",
     ) -> None:
-        found = frozenset(item.name for item in head.get_inputs())
-        if found != _HEAD_INPUTS:
-            raise BundleCorrupt(f"the head reads {sorted(found)}, {sorted(_HEAD_INPUTS)} was expected")
+        for each in (head, list_head):
+            found = _HEAD_INPUTS if each is None else frozenset(item.name for item in each.get_inputs())
+            if found != _HEAD_INPUTS:
+                raise BundleCorrupt(f"the head reads {sorted(found)}, {sorted(_HEAD_INPUTS)} was expected")
         self._encoder = encoder
         self._head = head
+        self._list_head = list_head
         self._texts = TextEncoder(tokenizer, template)
         self._counter = TokenCounter(tokenizer)
         self._pool = SequencePool(n_threads)
@@ -98,6 +108,7 @@ class InteractionRuntime:
         return cls(
             open_session(bundle.path(graphs[ENCODER_ROLE])),
             open_session(bundle.path(graphs[HEAD_ROLE])),
+            list_head=open_session(bundle.path(graphs[LIST_HEAD_ROLE])) if LIST_HEAD_ROLE in graphs else None,
             tokenizer=read_tokenizer(bundle),
             template=_read_template(bundle.manifest.template),
             n_threads=n_threads,
@@ -119,13 +130,27 @@ class InteractionRuntime:
         for rows in _chunks(pairs):
             queries = self._read([pairs[row][0] for row in rows], kind="query")
             documents = self._read_documents([pairs[row][1] for row in rows])
-            feeds = [_feed(queries[pairs[row][0]], documents[pairs[row][1]]) for row in rows]
-            for row, outputs in zip(rows, self._pool.run_each(self._head, feeds), strict=True):
-                query, document = queries[pairs[row][0]], documents[pairs[row][1]]
-                logits[row] = outputs[0].reshape(-1)[0]
-                truncated[row] = query.truncated or document.truncated
-                windows[row] = document.vectors.shape[1]
+            texts = [(queries[pairs[row][0]], documents[pairs[row][1]]) for row in rows]
+            logits[rows] = self._judge(texts)
+            truncated[rows] = [query.truncated or document.truncated for query, document in texts]
+            windows[rows] = [len(document.vectors) for _, document in texts]
         return RuntimeOutput(logits, truncated, windows)
+
+    def _judge(self, texts: Sequence[tuple[ReadText, ReadText]]) -> NDArray[np.float64]:
+        """Logits of queries and documents that were read, shape (n_texts,)."""
+        logits = np.empty(len(texts), np.float64)
+        open_rows = list(range(len(texts)))
+        if self._list_head is not None:
+            runs = _runs(texts)
+            feeds = ListFeeds([(texts[rows[0]][0], [texts[row][1] for row in rows]) for rows in runs])
+            open_rows = []
+            for rows, (found, echoes) in zip(runs, self._pool.run_each(self._list_head, feeds), strict=True):
+                logits[rows] = found
+                open_rows += [row for row, n_echoed in zip(rows, echoes, strict=True) if n_echoed > 0]
+        alone = [_feed(*texts[row]) for row in open_rows]
+        for row, outputs in zip(open_rows, self._pool.run_each(self._head, alone), strict=True):
+            logits[row] = outputs[0].reshape(-1)[0]
+        return logits
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Model tokens of each text, special tokens left out."""
@@ -145,11 +170,11 @@ class InteractionRuntime:
         """
         read = self._read(texts, kind="document")
         return {
-            name: DocumentStates.quantise(text.ids[0], text.states[0], text.vectors[0], truncated=text.truncated)
+            name: DocumentStates.quantise(text.ids, text.states, text.vectors, truncated=text.truncated)
             for name, text in read.items()
         }
 
-    def _read_documents(self, texts: Sequence[str]) -> dict[str, _Text]:
+    def _read_documents(self, texts: Sequence[str]) -> Mapping[str, ReadText]:
         """Each distinct document: as the cache has it, or read once and handed to the cache."""
         if self.document_cache is None:
             return self._read(texts, kind="document")
@@ -159,7 +184,7 @@ class InteractionRuntime:
             read = self.read_states(missing)
             self.document_cache.put(self.space, read)
             known |= read
-        return {name: _restore(states) for name, states in known.items()}
+        return known
 
     def _read(self, texts: Sequence[str], *, kind: Literal["query", "document"]) -> dict[str, _Text]:
         """Each distinct text, read once."""
@@ -202,15 +227,11 @@ def _join(text: EncodedText, outputs: Sequence[Sequence[NDArray[Any]]], *, n_pre
     for window, (window_states, _) in zip(text.windows, outputs, strict=True):
         end = len(window) - n_suffix
         ids += window[n_prefix:end]
-        states.append(window_states[:, n_prefix:end])
+        states.append(window_states[0, n_prefix:end])
     if not ids:
-        ids, states = [text.windows[0][-1]], [outputs[0][0][:, -1:]]
-    vectors = np.stack([found[1] for found in outputs], axis=1)
-    return _Text(as_input(ids), np.concatenate(states, axis=1), vectors, text.truncated)
-
-
-def _restore(document: DocumentStates) -> _Text:
-    return _Text(document.ids.astype(np.int64)[None], document.states[None], document.vectors[None], document.truncated)
+        ids, states = [text.windows[0][-1]], [outputs[0][0][0, -1:]]
+    vectors = np.concatenate([found[1] for found in outputs])
+    return _Text(np.asarray(ids, np.int64), np.concatenate(states), vectors, text.truncated)
 
 
 def _space_of(bundle: Bundle) -> str:
@@ -223,14 +244,22 @@ def _space_of(bundle: Bundle) -> str:
     )
 
 
-def _feed(query: _Text, document: _Text) -> dict[str, NDArray[Any]]:
+def _runs(texts: Sequence[tuple[ReadText, ReadText]]) -> list[list[int]]:
+    """Rows that the list head judges together: of one query, see `lists.group`."""
+    of_query: dict[int, list[int]] = {}
+    for row, (query, _) in enumerate(texts):
+        of_query.setdefault(id(query), []).append(row)
+    return [[rows[i] for i in run] for rows in of_query.values() for run in group([texts[row][1] for row in rows])]
+
+
+def _feed(query: ReadText, document: ReadText) -> dict[str, NDArray[Any]]:
     return {
-        "query_ids": query.ids,
-        "query_states": query.states,
-        "query_vector": query.vectors[:, 0],
-        "document_ids": document.ids,
-        "document_states": document.states,
-        "window_vectors": document.vectors,
+        "query_ids": query.ids[None],
+        "query_states": query.states[None],
+        "query_vector": query.vectors[:1],
+        "document_ids": document.ids.astype(np.int64)[None],
+        "document_states": document.states[None],
+        "window_vectors": document.vectors[None],
     }
 
 

@@ -43,8 +43,9 @@ def export_student(student_folder: Path, output: Path, settings: ExportSettings)
         from relgrade.export.interaction import export_interaction
 
         graphs = export_interaction(student, output, settings)
-        shipped = {"encoder": graphs.shipped.name, "head": graphs.head.name}
-        fp32 = {"encoder": graphs.fp32.name, "head": graphs.head.name}
+        heads = {"head": graphs.head.name, "list_head": graphs.list_head.name}
+        shipped = {"encoder": graphs.shipped.name, **heads}
+        fp32 = {"encoder": graphs.fp32.name, **heads}
     else:
         raise InvalidInput(f"{student_folder}: no export for the architecture {student.architecture!r}")
     shutil.copyfile(student_folder / TOKENIZER_NAME, output / TOKENIZER_NAME)
@@ -97,6 +98,7 @@ def measure_graphs(
         fp32["encoder"],
         shipped["encoder"] if described.is_quantised else None,
         shipped["head"],
+        shipped.get("list_head"),
         Fusion(bool(described.operators), described.operators, described.note),
     )
     return measure_interaction(student, pairs, graphs=graphs, threshold=threshold, seed=seed)

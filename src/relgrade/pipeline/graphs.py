@@ -75,6 +75,7 @@ def open_runtime(folder: Path, *, n_threads: int | None = None) -> Runtime:
         return InteractionRuntime(
             sessions["encoder"],
             sessions["head"],
+            list_head=sessions.get("list_head"),
             tokenizer=tokenizer,
             template=TextTemplate.from_json(described.template),
             n_threads=n_threads,
