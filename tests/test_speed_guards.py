@@ -7,7 +7,7 @@ import pytest
 from benchmarks.speed.lists import KINDS, N_DOCUMENTS, draw_lists
 
 from relgrade import Grader
-from relgrade.encoding import TextEncoder
+from relgrade.encoding import TextEncoder, TokenCounter
 from relgrade.grade import interaction, sessions
 
 QUERY = "who built the harbour?"
@@ -112,6 +112,16 @@ def test_a_text_is_tokenised_once_in_a_call(opened, monkeypatch):
     monkeypatch.setattr(TextEncoder, "encode", counting)
     grader.grade(QUERY, DOCUMENTS)
     assert sorted(texts) == sorted({QUERY, *DOCUMENTS})
+
+
+def test_a_document_that_surely_fits_is_not_counted(opened, monkeypatch):
+    grader, _ = opened
+    counted_texts = []
+    count = TokenCounter.count
+    monkeypatch.setattr(TokenCounter, "count", lambda self, texts: counted_texts.extend(texts) or count(self, texts))
+    short, wide = "The harbour \u2013 \u201cPort\u201d \u2013 is old.", "\u6e2f" * 100
+    grader.grade(QUERY, [short, wide])
+    assert counted_texts == [wide]
 
 
 def test_sessions_use_one_thread_and_the_arena(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from relgrade.grade.runtime import Reader, Room, RuntimeOutput
 
 OPTION = "long_documents"  # in Manifest.options
 DEFAULT_PER_DOUBLING = 0.2  # of bundles that say nothing, see docs/rag.md
+TOKENS_OF_WIDE = 64  # the most that one character beyond ASCII can be: compatibility forms of 33 bytes are the longest
 CHUNK_PARTS = 32  # different texts read in one call: a part of 2,000 tokens is held as some megabytes of vectors
 
 
@@ -166,7 +167,10 @@ def _parts(text: str, room: Room, reader: Reader) -> SplitDocument | None:
 def _fits_surely(text: str, room: Room) -> bool:
     """Whether a document fits whatever its tokens are: a token of ASCII text is at least a character long."""
     n_characters = room.tokens if room.words is None else min(room.tokens, room.words)
-    return len(text) < n_characters and text.isascii()
+    if len(text) >= n_characters:
+        return False
+    n_wide = 0 if text.isascii() else len(text) - len(text.encode("ascii", "ignore"))
+    return len(text) + n_wide * TOKENS_OF_WIDE < n_characters
 
 
 def _fits(text: str, room: Room, *, n_tokens: int) -> bool:
