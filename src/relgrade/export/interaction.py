@@ -43,8 +43,8 @@ class InteractionGraphs:
     fp32: Path  # encoder
     int8: Path | None  # encoder; None when the settings ask for no quantisation
     head: Path  # fp32: it costs next to nothing, and the verdict hangs on it
-    list_head: Path | None  # fp32; None: exported before there was one
     fusion: Fusion
+    list_head: Path | None = None  # fp32; None: exported before there was one
 
     @property
     def shipped(self) -> Path:
@@ -95,7 +95,7 @@ def export_interaction(student: InteractionStudent, folder: Path | str, settings
     int8 = folder / INT8_NAME if settings.quantise else None
     if int8 is not None:
         quantise(fp32, int8, arithmetic=settings.arithmetic)
-    return InteractionGraphs(fp32, int8, head, list_head, fusion)
+    return InteractionGraphs(fp32, int8, head, fusion, list_head)
 
 
 def measure_interaction(
@@ -241,10 +241,11 @@ def _probe(ids: Tensor) -> dict[str, NDArray[np.int64]]:
 def _scorer(
     student: InteractionStudent, encoder: Path, graphs: InteractionGraphs, pairs: Sequence[Pair]
 ) -> BatchScorer:
+    list_head = {} if graphs.list_head is None else {"list_head": open_session(graphs.list_head)}
     runtime = InteractionRuntime(
         open_session(encoder),
         open_session(graphs.head),
-        list_head=None if graphs.list_head is None else open_session(graphs.list_head),
+        **list_head,
         tokenizer=student.tokenizer,
         template=student.template,
     )

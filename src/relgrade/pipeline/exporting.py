@@ -98,8 +98,8 @@ def measure_graphs(
         fp32["encoder"],
         shipped["encoder"] if described.is_quantised else None,
         shipped["head"],
-        shipped.get("list_head"),
         Fusion(bool(described.operators), described.operators, described.note),
+        shipped.get("list_head"),
     )
     return measure_interaction(student, pairs, graphs=graphs, threshold=threshold, seed=seed)
 
