@@ -91,7 +91,7 @@ def export_interaction(student: InteractionStudent, folder: Path | str, settings
         probes=[{"input_ids": ids.numpy(), "attention_mask": mask.numpy()}, _probe(ids[:1, :5])],
     )
     _export_head(student, head)
-    _export_list_head(student, list_head)
+    export_list_head(student, list_head)
     int8 = folder / INT8_NAME if settings.quantise else None
     if int8 is not None:
         quantise(fp32, int8, arithmetic=settings.arithmetic)
@@ -202,7 +202,8 @@ def _export_head(student: InteractionStudent, path: Path) -> None:
     )
 
 
-def _export_list_head(student: InteractionStudent, path: Path) -> None:
+def export_list_head(student: InteractionStudent, path: Path) -> None:
+    """Write the list head of a student; it says what the head says, so a finished bundle can be given one."""
     export_onnx(
         _ListHead(student),
         _examples(student, n_documents=3, n_tokens=4 * BLOCK),
