@@ -30,6 +30,8 @@ The steps, each with files of its own in the output folder:
 
 Interrupted, the same command goes on where it was. A step is done again when its settings or inputs change.
 
+Several GPUs share the training under torchrun --nproc-per-node N -m relgrade train; training.batch_pairs is each one's.
+
 \b
 Exit codes:
   0  the bundle is written
@@ -71,6 +73,7 @@ def train(
     recipe = change_settings(_recipe(pairs, config, data_folder), changes)
     folder = Path(output) if output else Path("runs") / (Path(config).stem if config else recipe.bundle.name)
     from relgrade.pipeline import run_recipe
+    from relgrade.pipeline.processes import is_main_process, leave
 
     quiet_libraries()
     try:
@@ -80,7 +83,9 @@ def train(
         click.get_current_context().exit(outcome.NOT_FOUND)
     except KeyboardInterrupt:
         raise outcome.Interrupted(f"interrupted; the same command goes on from {folder}") from None
-    click.echo(f"{bundle.folder}: load it with Grader.load({str(bundle.folder)!r})")
+    leave()
+    if is_main_process():
+        click.echo(f"{bundle.folder}: load it with Grader.load({str(bundle.folder)!r})")
 
 
 def quiet_libraries() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from relgrade.formats import read_pairs
 from relgrade.pipeline.ledger import Ledger, read_json, write_json
+from relgrade.pipeline.processes import share
 from relgrade.pipeline.provenance import library_versions
 from relgrade.settings import StudentSettings, TrainingSettings
 
@@ -50,6 +51,7 @@ def fit_student(
     validation = [] if validation_path is None else list(read_pairs(validation_path))
     work = output / "fit"
     _claim(work, key)
+    share(True)  # the folder is as it should be: the other processes come in
     built = build_student(student, seed=seed)
     report = fit(built, train, validation, training, output=work, seed=seed, positive_weight=positive_weight)
     saved = output / "student"
@@ -80,6 +82,24 @@ def fit_student(
         f"best after {report.best_step or report.steps:,}: {best}",
         *(f"! {failure}" for failure in failures),
     ]
+
+
+def help_to_fit(
+    train_path: Path,
+    validation_path: Path,
+    output: Path,
+    *,
+    student: StudentSettings,
+    training: TrainingSettings,
+    seed: int,
+    positive_weight: float,
+) -> None:
+    """What a process other than the first of `torchrun` does for `fit_student`; called when that has said `share`."""
+    from relgrade.student import build_student, fit
+
+    train, validation = list(read_pairs(train_path)), list(read_pairs(validation_path))
+    built = build_student(student, seed=seed)
+    fit(built, train, validation, training, output=output / "fit", seed=seed, positive_weight=positive_weight)
 
 
 def fit_alone(

@@ -24,3 +24,11 @@ def share(value: bool = True) -> bool:
     from relgrade.student.joining import broadcast
 
     return broadcast(value)
+
+
+def leave() -> None:
+    """The last thing a process of several does; it speaks to the others no more."""
+    if n_processes() > 1:
+        from relgrade.student import joining
+
+        joining.leave()

@@ -14,6 +14,7 @@ from relgrade.pipeline import balancing, bundling, calibrating, exporting, fitti
 from relgrade.pipeline.graphs import open_runtime
 from relgrade.pipeline.ledger import Ledger, StepReport, read_json, write_json
 from relgrade.pipeline.measuring import measure_scores
+from relgrade.pipeline.processes import is_main_process, share
 from relgrade.pipeline.provenance import describe_base, describe_sources, library_versions, recipe_json
 from relgrade.settings import Recipe
 
@@ -25,7 +26,8 @@ def run_recipe(recipe: Recipe, *, output: Path, on_step: Callable[[StepReport], 
     """Run every step of a recipe that is not done yet.
 
     Killed at any moment and called again with the same arguments it goes on where it was, and the bundle has the same
-    bytes. With changed settings or data, the steps that depend on them are done again.
+    bytes. With changed settings or data, the steps that depend on them are done again. Under `torchrun` every process
+    calls it: the first does every step, the others share the training and then wait for the bundle.
 
     Args:
         recipe: from `Recipe.read`, or made.
@@ -43,12 +45,38 @@ def run_recipe(recipe: Recipe, *, output: Path, on_step: Callable[[StepReport], 
         ParityError: the graphs do not judge as the student does.
         OutputError: a file cannot be written.
     """
+    if not is_main_process():
+        return _help(recipe, output)
     with Ledger(output, on_step=on_step) as ledger:
         run = _Run(recipe, output, ledger)
         run.data()
         run.student()
         run.decision()
-        return run.bundle()
+        bundle = run.bundle()
+        share()
+        return bundle
+
+
+def _help(recipe: Recipe, output: Path) -> Bundle:
+    """What a process other than the first does."""
+    if share():
+        fitting.help_to_fit(**_fit_arguments(recipe, output))
+    share()  # the bundle stands
+    return load_bundle(output / "bundle")
+
+
+def _fit_arguments(recipe: Recipe, output: Path) -> dict[str, Any]:
+    """What fitting takes in every process; read when the steps before it are done."""
+    balanced = output / "balanced"
+    return {
+        "train_path": balanced / "pairs.jsonl",
+        "validation_path": output / "splits" / "validation.jsonl",
+        "output": output,
+        "student": recipe.student,
+        "training": recipe.training,
+        "seed": recipe.seed,
+        "positive_weight": read_json(balanced / "balance.json")["positive_weight"],
+    }
 
 
 class _Run:
@@ -105,26 +133,16 @@ class _Run:
         validation = self._splits / "validation.jsonl"
         calibrating.require_enough(self._splits / "calibration.jsonl")  # hours before it would be missed
 
-        def fit(key: str) -> list[str]:
-            return fitting.fit_student(
-                self._balanced / "pairs.jsonl",
-                validation,
-                self._output,
-                student=recipe.student,
-                training=recipe.training,
-                seed=recipe.seed,
-                positive_weight=read_json(self._balanced / "balance.json")["positive_weight"],
-                key=key,
-            )
-
         named = replace(recipe.student, base="") if is_folder else recipe.student
-        self._ledger.run(
+        report = self._ledger.run(
             "fit",
-            fit,
+            lambda key: fitting.fit_student(**_fit_arguments(recipe, self._output), key=key),
             settings=[asdict(named), asdict(recipe.training), recipe.seed, library_versions()],
             inputs=[self._balanced, validation, *([base] if is_folder else [])],
             outputs=["student", fitting.REPORT_NAME],
         )
+        if report.is_skipped:
+            share(False)  # the other processes have nothing to help with
         self._ledger.run(
             "export",
             lambda _: exporting.export_student(self._student, self._graphs, recipe.export),
