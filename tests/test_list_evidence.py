@@ -14,7 +14,7 @@ from relgrade.export.interaction import HEAD_INPUTS  # noqa: E402
 from relgrade.export.list_evidence import BLOCK, ListEvidence, _columns  # noqa: E402
 from relgrade.grade import lists  # noqa: E402
 from relgrade.grade.document_states import DocumentStates  # noqa: E402
-from relgrade.grade.sessions import open_session  # noqa: E402
+from relgrade.grade.sessions import SequencePool, open_session  # noqa: E402
 from relgrade.student.echo import MARK, WORD  # noqa: E402
 from relgrade.student.evidence import NAMES, Evidence  # noqa: E402
 
@@ -187,9 +187,14 @@ def test_inputs_are_laid_out_when_it_is_their_turn(monkeypatch):
     lay_out = lists.lay_out
     monkeypatch.setattr(lists, "lay_out", lambda *run: made.append(run) or lay_out(*run))
     feeds = lists.ListFeeds([(Read([3], 0), [Read([4], 1)]), (Read([3], 0), [Read([5, 6], 2)])])
-    assert len(feeds) == 2
-    assert not made
-    assert feeds[1]["document_ids"].tolist() == [[5, 6, *[lists.PADDING_ID] * (BLOCK - 2)]]
-    assert len(made) == 1
     assert len(feeds[1:]) == 1
+    assert not made
+
+    class Session:
+        def run(self, names, feed):
+            return [feed["document_ids"]]
+
+    found = SequencePool(1).run_each(Session(), feeds)
+    assert len(made) == 2
+    assert found[1][0].tolist() == [[5, 6, *[lists.PADDING_ID] * (BLOCK - 2)]]
     assert [feed["document_ids"][0, 0] for feed in feeds] == [4, 5]

@@ -86,7 +86,7 @@ class SequencePool:
 
         Args:
             session: a session of one thread, see `open_session`.
-            feeds: the inputs of each run, by name; usually arrays of shape (1, n_tokens).
+            feeds: the inputs of each run, by name; usually arrays of shape (1, n_tokens). Each is asked for once.
 
         Returns:
             The outputs of each run, in the order of `feeds`, each in the order of the session's outputs.
@@ -94,7 +94,7 @@ class SequencePool:
         Raises:
             Exception: the first error of onnxruntime; runs not begun by then are left out.
         """
-        results: list[list[NDArray[Any]]] = [[] for _ in feeds]
+        results: list[list[NDArray[Any]]] = [[] for _ in range(len(feeds))]  # feeds may be made as they are asked for
         turns = itertools.count()  # next() on it is atomic: a thread takes the next feed as soon as it is free
         stop = threading.Event()
 
