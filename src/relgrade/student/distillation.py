@@ -25,12 +25,11 @@ from relgrade.errors import InvalidInput, OutputError, TrainingError
 from relgrade.formats.journal import JsonlJournal
 from relgrade.student.distillation_settings import DistillationSettings
 from relgrade.student.original_states import OriginalStates, Window, batches_of, pad_windows
-from relgrade.student.smaller_encoder import build_smaller, gather_statistics, main_directions
+from relgrade.student.smaller_encoder import build_smaller
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 JOURNAL_NAME = "journal.jsonl"
 STATES_FOLDER = "states"
-N_STATISTICS = 48  # batches of which the first guess is made
 MAX_HELD_OUT = 40  # batches
 
 Batch = tuple[Window, ...]
@@ -94,13 +93,12 @@ def distil(
         fingerprint=f"{fingerprint(original)} {settings.bf16}",
     )
     random = np.random.default_rng(settings.seed)
-    chosen = sorted(random.permutation(len(train))[:N_STATISTICS].tolist())
-    statistics = gather_statistics(original, [pad_windows(train[i]) for i in chosen])
-    smaller = build_smaller(original, settings, statistics)
-    directions = None if settings.width is None else main_directions(statistics, settings.width)
+    chosen = sorted(random.permutation(len(train))[: settings.guess_batches].tolist())
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+        smaller = build_smaller(original, settings.layers, [pad_windows(train[i]) for i in chosen])
     identity = _identity(original, batches, settings)
     with JsonlJournal(output / JOURNAL_NAME, key=lambda row: str(row["step"])) as journal:
-        run = _Run(smaller, store, directions, settings, output / CHECKPOINT_NAME, identity, n_batches=len(train))
+        run = _Run(smaller, store, settings, output / CHECKPOINT_NAME, identity, n_batches=len(train))
         run.resume()
         if "0" not in journal.done:
             journal.append([{"step": 0, **run.measure(held_out)}])
@@ -119,7 +117,6 @@ class _Run:
         self,
         smaller: nn.Module,
         store: OriginalStates,
-        directions: Tensor | None,
         settings: DistillationSettings,
         checkpoint: Path,
         identity: str,
@@ -130,7 +127,7 @@ class _Run:
         self.step = 0
         self.n_steps = max(1, round(settings.epochs * n_batches))
         self._encode = _encode(smaller, settings)
-        self._smaller, self._store, self._directions = smaller, store, directions
+        self._store = store
         self._settings, self._checkpoint, self._identity = settings, checkpoint, identity
         self._weights = {name: weight for name, weight in smaller.named_parameters() if weight.requires_grad}
         self._optimiser = torch.optim.AdamW(
@@ -194,8 +191,6 @@ class _Run:
         """Of each token's states, shape (n_tokens_of_all,), and of each window's means, shape (n_windows,)."""
         ids, mask = pad_windows(batch)
         aim = self._store.of(batch).float()
-        if self._directions is not None:
-            aim = aim @ self._directions
         found = self._encode(ids, mask)[mask == 1]
         row = torch.repeat_interleave(torch.arange(len(batch)), mask.sum(1))
         means = [torch.zeros(len(batch), aim.shape[1]).index_add(0, row, states) for states in (found, aim)]

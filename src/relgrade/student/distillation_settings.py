@@ -18,14 +18,7 @@ class DistillationSettings:
     seed: int = 0  # of new weights and the order of batches
     original: str = "sentence-transformers/all-MiniLM-L6-v2"  # Hub id, or a local folder; of type bert
     revision: str | None = None  # commit of the Hub id; ignored for a folder
-    layers: tuple[int, ...] = (
-        0,
-        2,
-        5,
-    )  # of the original, kept and trained on, its word embeddings as they are; not read when `width` is given
-    width: int | None = None  # of the states of new, thinner layers; None keeps layers of the original
-    n_layers: int = 2  # new ones
-    feed_forward: int = 768  # width inside a new layer
+    layers: tuple[int, ...] = (4, 5)  # kept of the original, rising, from 0; what enters the first of them is guessed
     max_tokens: int = 256  # of one window of a document
     max_query_tokens: int = 64
     max_windows: int = 8  # of a document that are read
@@ -38,17 +31,18 @@ class DistillationSettings:
     max_gradient_norm: float = 1.0
     vector_weight: float = 1.0  # of the mean of a window's states in the loss, a token's states weigh 1
     bf16: bool = False  # products in bfloat16: for processors that have them, 1.5 to 2 times as fast
+    guess_batches: int = 100  # of which what enters the first kept layer is guessed
     held_out: float = 0.03  # share of the batches that only measure
     checkpoint_steps: int = 200  # optimiser steps between checkpoints and measurements
 
     def __post_init__(self) -> None:
-        _require(self.width is not None or len(self.layers) > 0, "layers names no layer")
-        _require(all(layer >= 0 for layer in self.layers), f"layers must be >= 0, got {self.layers}")
+        layers = self.layers
+        _require(len(layers) > 0, "layers names no layer")
         _require(
-            self.width is None or (self.width >= 8 and self.width % 8 == 0),
-            f"width must be a multiple of 8, got {self.width}",
+            layers[0] >= 0 and list(layers) == sorted(set(layers)),
+            f"layers must rise from 0 or more, got {list(layers)}",
         )
-        for name in ("n_layers", "feed_forward", "epochs", "batch_tokens", "learning_rate", "checkpoint_steps"):
+        for name in ("epochs", "batch_tokens", "learning_rate", "checkpoint_steps", "guess_batches"):
             _require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
         for name in ("floor", "warmup", "held_out"):
             _require(0.0 <= getattr(self, name) < 1.0, f"{name} must be in [0, 1), got {getattr(self, name)}")

@@ -5,6 +5,7 @@ padded.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class OriginalStates:
         ids, mask = pad_windows(batch)
         with torch.no_grad():
             states = self._encode(ids, mask)[mask == 1].to(torch.float16)
-        unfinished = path.with_suffix(".part")
+        unfinished = path.with_suffix(f".{os.getpid()}.part")  # another run may be computing the same
         with unfinished.open("wb") as file:
             np.save(file, states.numpy(), allow_pickle=False)
         unfinished.replace(path)

@@ -1,11 +1,11 @@
-"""A smaller encoder that begins near the one it is to imitate: some of its layers, or thinner layers on its best guess.
+"""A smaller encoder that begins near the one it is to imitate: its upper layers over a guess of what enters them.
 
-It knows BERT's parts and no training. States of the original are compared by cosine, so they may be turned and cut to
-the directions that hold most of their length; the smaller encoder then has states of that width.
+The lower layers are replaced by a table: for each word piece the state that it has, on average, where the first kept
+layer begins. The upper layers then read these as they read what the lower ones gave. It knows BERT's parts and no
+training.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,124 +15,81 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from relgrade.errors import OutputError, TrainingError
-from relgrade.student.distillation_settings import DistillationSettings
 
-RIDGE = 1e-4  # of the mean squared entry, in the least squares that guess final states from embeddings
-HEAD_WIDTH = 32
-QUIET = 0.1  # scale of what a new layer adds at first
+Inputs = tuple[Tensor, Tensor]  # ids and mask of texts, each of shape (n_texts, n_tokens)
 
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Sums over tokens of some text, from which the first guess is made."""
-
-    embedded: Tensor  # (n + 1, n + 1) products of the original's embeddings with themselves, a one appended
-    crossed: Tensor  # (n + 1, n) products of these with the final states
-    final: Tensor  # (n, n) products of the final states
+RIDGE = 1e-4  # of the mean squared entry, in the least squares that guess the state of a piece from its embedding
+PIECE_WEIGHT = 8.0  # times that a piece has to be seen before its own mean weighs as much as that guess
+PLACE_WEIGHT = 30.0  # the same of a place in the window
+LEAST_SCALE = 1e-2  # of a norm, below which a direction is not divided by it
 
 
-def check_original(encoder: Any) -> None:
-    """Raises TrainingError unless the encoder is a BERT."""
-    if not isinstance(encoder, BertModel):
-        raise TrainingError(
-            f"distillation knows encoders of type bert, the base is {encoder.config.model_type!r}; "
-            "choose a BERT-like base such as sentence-transformers/all-MiniLM-L6-v2"
-        )
-
-
-@torch.no_grad()
-def gather_statistics(encoder: Any, batches: Sequence[tuple[Tensor, Tensor]]) -> Statistics:
-    """Sums over the tokens of some batches of (ids, mask), each of shape (n_texts, n_tokens)."""
-    n = encoder.config.hidden_size
-    embedded, crossed, final = (
-        torch.zeros(shape, dtype=torch.float64) for shape in ((n + 1, n + 1), (n + 1, n), (n, n))
-    )
-    for ids, mask in batches:
-        found = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
-        first, last = (found[i][mask == 1].double() for i in (0, -1))  # (n_tokens_of_all, n)
-        first = torch.cat([first, torch.ones_like(first[:, :1])], dim=1)
-        embedded += first.T @ first
-        crossed += first.T @ last
-        final += last.T @ last
-    return Statistics(embedded, crossed, final)
-
-
-def main_directions(statistics: Statistics, width: int) -> Tensor:
-    """Orthonormal directions that hold most of the final states' length, the longest first; shape (n, width)."""
-    vectors = torch.linalg.eigh(statistics.final).eigenvectors  # rising
-    chosen = vectors.flip(1)[:, :width]
-    # The sign of a direction is free: fixed, so that a continued run has the same target.
-    signs = torch.sign(chosen.gather(0, chosen.abs().argmax(0, keepdim=True)))
-    return (chosen * signs).float()
-
-
-def build_smaller(original: Any, settings: DistillationSettings, statistics: Statistics) -> BertModel:
-    """The encoder to train, in evaluation mode.
+def build_smaller(original: Any, layers: Sequence[int], batches: Sequence[Inputs]) -> BertModel:
+    """The encoder to train, in evaluation mode; its table of word pieces is frozen.
 
     Args:
-        original: of type bert.
-        settings: `layers` are kept as they are, or `width`, `n_layers` and `feed_forward` say what new ones are like.
-        statistics: of the original.
+        original: of type bert, in evaluation mode.
+        layers: of the original, rising, counted from 0. From 0 on, its own embeddings are kept; else those of the
+            guess. Layers left out between two that are kept are left out, not guessed.
+        batches: texts for the guess.
 
     Raises:
         TrainingError: the original is no BERT or has no such layer.
     """
-    check_original(original)
-    n_found = len(original.encoder.layer)
-    if settings.width is None:
-        if max(settings.layers) >= n_found:
-            raise TrainingError(f"layers is {list(settings.layers)}, the original has layers 0 to {n_found - 1}")
-        return _with_layers(original, settings.layers)
-    if settings.width > original.config.hidden_size:
+    if not isinstance(original, BertModel):
         raise TrainingError(
-            f"width is {settings.width}, the original's states have {original.config.hidden_size} numbers"
+            f"distillation knows encoders of type bert, the base is {original.config.model_type!r}; "
+            "choose a BERT-like base such as sentence-transformers/all-MiniLM-L6-v2"
         )
-    return _thinner(original, settings, statistics)
-
-
-def _with_layers(original: Any, layers: Sequence[int]) -> BertModel:
-    config = BertConfig(**{**original.config.to_dict(), "num_hidden_layers": len(layers)})
-    smaller = BertModel(config, add_pooling_layer=False)
-    smaller.embeddings.load_state_dict(original.embeddings.state_dict())
-    # Already right, and most of the weights: words that the texts do not hold stay comparable with those they do.
-    smaller.embeddings.word_embeddings.requires_grad_(False)
+    n_found = len(original.encoder.layer)
+    if max(layers) >= n_found:
+        raise TrainingError(f"layers is {list(layers)}, the original has layers 0 to {n_found - 1}")
+    smaller = BertModel(
+        BertConfig(**{**original.config.to_dict(), "num_hidden_layers": len(layers)}), add_pooling_layer=False
+    )
     for number, layer in enumerate(layers):
         smaller.encoder.layer[number].load_state_dict(original.encoder.layer[layer].state_dict())
+    smaller.embeddings.load_state_dict(original.embeddings.state_dict())
+    if layers[0] > 0:
+        _guess_entry(smaller.embeddings, original, layers[0], batches)
+    # Right as it is, and most of the weights: words that the texts do not hold stay comparable with those they do.
+    smaller.embeddings.word_embeddings.requires_grad_(False)
     return smaller.eval()
 
 
 @torch.no_grad()
-def _thinner(original: Any, settings: DistillationSettings, statistics: Statistics) -> BertModel:
-    """Embeddings that already are the best linear guess of a token's final state, below layers that add little yet."""
-    width = settings.width
-    assert width is not None
-    config = BertConfig(
-        **{
-            **original.config.to_dict(),
-            "num_hidden_layers": settings.n_layers,
-            "hidden_size": width,
-            "intermediate_size": settings.feed_forward,
-            "num_attention_heads": 1 if width % HEAD_WIDTH else width // HEAD_WIDTH,
-        }
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(settings.seed)
-        smaller = BertModel(config, add_pooling_layer=False)
-    n = original.config.hidden_size
-    ridge = RIDGE * statistics.embedded.diagonal().mean() * torch.eye(n + 1, dtype=torch.float64)
-    guess = torch.linalg.solve(statistics.embedded + ridge, statistics.crossed).float()  # (n + 1, n)
-    directions = main_directions(statistics, width)  # (n, width)
-    table, words = original.embeddings, smaller.embeddings
-    plain = table.LayerNorm(table.word_embeddings.weight + table.token_type_embeddings.weight[0])
-    guessed = (plain @ guess[:-1] + guess[-1]) @ directions  # (n_vocabulary, width)
-    # The norm that follows takes mean and length away; a scale near the states' own keeps attention soft.
-    words.word_embeddings.weight.copy_(guessed / guessed.std())
-    words.position_embeddings.weight.mul_(QUIET)
-    words.token_type_embeddings.weight.zero_()
-    for layer in smaller.encoder.layer:
-        for dense in (layer.attention.output.dense, layer.output.dense):
-            dense.weight.mul_(QUIET)
-    return smaller.eval()
+def _guess_entry(embeddings: Any, original: Any, layer: int, batches: Sequence[Inputs]) -> None:
+    """Set tables and norm so that what enters `layer` of the original comes out."""
+    norm = original.encoder.layer[layer - 1].output.LayerNorm
+    scale = torch.where(norm.weight.abs() < LEAST_SCALE, torch.full_like(norm.weight, LEAST_SCALE), norm.weight)
+    table = original.embeddings
+    plain = table.LayerNorm(table.word_embeddings.weight + table.token_type_embeddings.weight[0])  # (n_pieces, n)
+    plain = torch.cat([plain, torch.ones_like(plain[:, :1])], dim=1).double()
+    n_pieces, n = table.word_embeddings.weight.shape
+    n_places = table.position_embeddings.weight.shape[0]
+    moments, crossed = torch.zeros(n + 1, n + 1, dtype=torch.float64), torch.zeros(n + 1, n, dtype=torch.float64)
+    of_piece, of_place = torch.zeros(n_pieces, n + 1), torch.zeros(n_places, n + 1)  # sums of states, and counts
+    for ids, mask in batches:
+        states = original(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[layer].float()
+        pieces, places = ids[mask == 1], torch.arange(ids.shape[1]).expand_as(ids)[mask == 1]
+        # What stands before scale and shift of the norm: the tables are added up there.
+        entering = ((states - norm.bias) / scale)[mask == 1]  # (n_tokens, n)
+        moments += plain[pieces].T @ plain[pieces]
+        crossed += plain[pieces].T @ entering.double()
+        counted = torch.cat([entering, torch.ones_like(entering[:, :1])], dim=1)
+        of_piece.index_add_(0, pieces, counted)
+        of_place.index_add_(0, places, counted)
+    ridge = RIDGE * moments.diagonal().mean() * torch.eye(n + 1, dtype=torch.float64)
+    linear = (plain @ torch.linalg.solve(moments + ridge, crossed)).float()  # (n_pieces, n)
+    words = (of_piece[:, :-1] + PIECE_WEIGHT * linear) / (of_piece[:, -1:] + PIECE_WEIGHT)
+    for ids, mask in batches:  # what the place explains beyond the piece
+        places = torch.arange(ids.shape[1]).expand_as(ids)[mask == 1]
+        of_place[:, :-1].index_add_(0, places, -words[ids[mask == 1]])
+    embeddings.word_embeddings.weight.copy_(words)
+    embeddings.position_embeddings.weight.copy_(of_place[:, :-1] / (of_place[:, -1:] + PLACE_WEIGHT))
+    embeddings.token_type_embeddings.weight.zero_()
+    embeddings.LayerNorm.weight.copy_(norm.weight)
+    embeddings.LayerNorm.bias.copy_(norm.bias)
 
 
 def count_parameters(encoder: nn.Module) -> int:
