@@ -1,5 +1,7 @@
 import math
+import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,6 +285,19 @@ def test_load_the_embedded_one(bundle, fake_architecture, monkeypatch, tmp_path)
     monkeypatch.setattr(grader_module, "DEFAULT_BUNDLE", tmp_path / "default")
     with pytest.raises(BundleIncomplete, match="this installation has no embedded grader"):
         Grader.load()
+
+
+def test_load_another_embedded_one_by_its_name(bundle, fake_architecture, monkeypatch, tmp_path):
+    shutil.copytree(bundle.folder, tmp_path / "bundles" / "nano")
+    monkeypatch.setattr(grader_module, "DEFAULT_BUNDLE", tmp_path / "bundles" / "default")
+    monkeypatch.chdir(tmp_path)
+    assert Grader.load("nano").bundle.folder == tmp_path / "bundles" / "nano"
+    for elsewhere in ("mini", "../bundles/nano", Path("nano")):
+        with pytest.raises(BundleIncomplete, match="no such folder"):
+            Grader.load(elsewhere)
+    (tmp_path / "nano").mkdir()  # a folder of the user's own goes first
+    with pytest.raises(BundleIncomplete, match=r"bundle\.json"):
+        Grader.load("nano")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from relgrade.grade import keep
 from relgrade.grade.compress import CompressedList, SentenceBar, compress_kept
 from relgrade.grade.document_cache import DocumentCache, cache_of, open_cache
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
+from relgrade.grade.embedded import embedded_bundle
 from relgrade.grade.evidence import with_evidence
 from relgrade.grade.goldens import GOLDEN_TOLERANCE, GoldenReport, check_goldens
 from relgrade.grade.hub import fetch_bundle, is_hub_id
@@ -74,12 +75,11 @@ class Grader:
         """Open a grader.
 
         Args:
-            source: None for the embedded one, which needs no network; the folder of a bundle; or a Hub id
-                `organisation/name`, which needs the extra `hub`. A folder of that name goes before a Hub id.
+            source: None for the embedded one, which needs no network; the name of a smaller embedded one; the folder of
+                a bundle; or a Hub id `organisation/name`, which needs the extra `hub`. A folder goes before both names.
             operating_point: name of the threshold that decides; None takes the bundle's default.
-            base_rate: share of the documents at hand that are relevant, in (0, 1), where it is not that of the
-                calibration pairs. It corrects the probabilities and shows thresholds on the same scale; what is kept
-                stays the same, see `grade.panel`. None: the share of the calibration.
+            base_rate: share of the documents at hand that are relevant, in (0, 1); None: that of the calibration pairs.
+                Corrects probabilities and shows thresholds on their scale; what is kept stays the same: `grade.panel`.
             revision: full commit hash of a Hub id.
             n_threads: sequences read at once; None takes the cores of this process, at most 8.
             document_cache: keeps what the model read of each document, for other queries: a folder, shared and kept, or
@@ -307,7 +307,7 @@ def _find_folder(source: str | Path | None, revision: str | None) -> Path:
         return DEFAULT_BUNDLE
     if not isinstance(source, str | Path):
         raise InvalidInput(f"source: a folder, a Hub id or None was expected, got {type(source).__name__}")
-    folder = Path(source)
+    folder = embedded_bundle(source, folder=DEFAULT_BUNDLE.parent) or Path(source)
     if folder.exists() or isinstance(source, Path) or not is_hub_id(source):
         if revision is not None:
             raise InvalidInput(f"{source} is a folder and has no revision; leave revision out")

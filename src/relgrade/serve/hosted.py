@@ -14,6 +14,7 @@ from pathlib import Path
 from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import InvalidInput, InvalidSettings
 from relgrade.grade.document_cache import DocumentCache
+from relgrade.grade.embedded import embedded_bundle
 from relgrade.grade.grader import DEFAULT_BUNDLE, Grader
 from relgrade.grade.hub import fetch_bundle, is_hub_id
 from relgrade.grade.long_documents import LongDocumentRuntime
@@ -156,7 +157,8 @@ def load_bundle_and_runtime(
     """Open a bundle as `Grader.load` does.
 
     Args:
-        source: None for the embedded bundle, a folder, or a Hub id with its commit, `organisation/name@hash`.
+        source: None for the embedded bundle, the name of another embedded one, a folder, or a Hub id with its commit,
+            `organisation/name@hash`.
         n_threads: sequences read at once; None takes the cores of this process.
         document_cache: of documents that were read before; several bundles may share it.
 
@@ -165,6 +167,8 @@ def load_bundle_and_runtime(
     """
     if source is None:
         folder = DEFAULT_BUNDLE
+    elif (embedded := embedded_bundle(source, folder=DEFAULT_BUNDLE.parent)) is not None:
+        folder = embedded
     else:
         name, _, revision = str(source).partition("@")
         is_folder = Path(source).exists() or not is_hub_id(name)
