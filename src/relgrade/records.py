@@ -71,6 +71,7 @@ class Label:
 
 
 Verdict = Literal["relevant", "unsure", "not relevant"]
+Stage = Literal["first", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Grade:
     # Of a document too long to be read at once, the part whose logit counted: (start, end) in code points of the text
     # that the caller gave, the title not counted; None: it was read at once.
     best_window: tuple[int, int] | None = None
+    stage: Stage = "full"  # what decided: the first stage of a cascade, which reads nothing, or the grader itself
 
     def __post_init__(self) -> None:
         if self.verdict is None:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, LazyCommand] = {
         "relgrade.cli.candidates:candidates", "Find documents for queries, as pairs to label.", extra="candidates"
     ),
     "card": LazyCommand("relgrade.cli.card:card", "Measure what grading is worth to a RAG system.", extra="candidates"),
+    "cascade": LazyCommand("relgrade.cli.cascade:cascade", "Fit a first stage that settles what is hardly kept."),
     "distil": LazyCommand(
         "relgrade.cli.distil:distil", "Make a smaller encoder that imitates a larger one.", extra="train"
     ),

@@ -253,5 +253,6 @@ def open_cache(source: DocumentCache | Path | str | None) -> DocumentCache | Non
 
 def cache_of(runtime: Any) -> DocumentCache | None:
     """The cache that a runtime, or the reader in it, was loaded with."""
-    cache: DocumentCache | None = getattr(getattr(runtime, "reader", runtime), "document_cache", None)
+    full = getattr(runtime, "full", runtime)
+    cache: DocumentCache | None = getattr(getattr(full, "reader", full), "document_cache", None)
     return cache

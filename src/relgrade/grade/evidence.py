@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from relgrade.encoding import TITLE_MARK, clean_text, render_document
+from relgrade.grade.cascade import full_of
 from relgrade.grade.documents import PairText, to_document
 from relgrade.grade.judging import chunked, judge
 from relgrade.grade.panel import Panel
@@ -63,6 +64,7 @@ def judge_texts(texts: Sequence[SplitText], runtime: Runtime, *, panel: Panel) -
     Raises:
         GradingError: no finite logit for a sentence; `index` is that of its document.
     """
+    runtime = full_of(runtime)
     units = (unit for each in texts for unit in each.units)
     grades = iter([grade for chunk in chunked(units, CHUNK_SENTENCES) for grade in judge(chunk, runtime, panel=panel)])
     judged = []

@@ -11,6 +11,7 @@ from typing import Any, Self
 from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import BundleIncomplete, InvalidInput
 from relgrade.grade import keep
+from relgrade.grade.cascade import Cascade, at_point, full_of, with_cascade
 from relgrade.grade.compress import CompressedList, SentenceBar, compress_kept
 from relgrade.grade.document_cache import DocumentCache, cache_of, open_cache
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
@@ -71,6 +72,7 @@ class Grader:
         revision: str | None = None,
         n_threads: int | None = None,
         document_cache: DocumentCache | str | Path | None = None,
+        cascade: Cascade | str | Path | None = None,
     ) -> Self:
         """Open a grader.
 
@@ -84,16 +86,18 @@ class Grader:
             n_threads: sequences read at once; None takes the cores of this process, at most 8.
             document_cache: keeps what the model read of each document, for other queries: a folder, shared and kept, or
                 a `DocumentCache`, perhaps of memory alone. States are in int8 and tell much of a text: docs/cache.md.
+            cascade: settles what would hardly be kept without reading it: a file of `relgrade cascade`; `Grade.stage`.
 
         Raises:
             BundleError: the bundle is not there, incomplete, corrupt, too new or unsafe.
             InvalidInput: no such operating point, a base rate out of range, a Hub id without a commit hash, a commit
-                hash for a folder, or a cache of no use to the bundle. OutputError: the cache cannot be made.
+                hash for a folder, or a cache or a cascade of no use here. OutputError: the cache cannot be made.
             MissingExtra: a Hub id, and huggingface_hub is not installed.
         """
         bundle = open_bundle(source, revision=revision)
         Panel.of(bundle.manifest, operating_point=operating_point, base_rate=base_rate)  # before the graphs are opened
-        runtime = load_runtime(bundle, n_threads=n_threads, document_cache=open_cache(document_cache))
+        full = load_runtime(bundle, n_threads=n_threads, document_cache=open_cache(document_cache))
+        runtime = with_cascade(full, cascade, bundle=bundle, operating_point=operating_point)
         return cls(bundle, runtime, operating_point=operating_point, base_rate=base_rate)
 
     @property
@@ -117,12 +121,8 @@ class Grader:
         return self._bundle.manifest.operating_points
 
     def with_point(self, name: str) -> "Grader":
-        """The same model with another threshold; shares everything and costs nothing.
-
-        Raises:
-            InvalidInput: the bundle has no such operating point.
-        """
-        return Grader(self._bundle, self._runtime, operating_point=name, base_rate=self._base_rate)
+        """The same model with another threshold, for nothing; InvalidInput where the bundle has no such point."""
+        return Grader(self._bundle, at_point(self._runtime, name), operating_point=name, base_rate=self._base_rate)
 
     def grade(self, query: str, documents: Iterable[Any], *, evidence: bool = False) -> GradedList:
         """Judge documents against one query.
@@ -277,13 +277,12 @@ class Grader:
             GradingError: a golden pair gets no finite logit.
         """
         items = [read_pair((golden.query, golden.document), i) for i, golden in enumerate(self._bundle.goldens)]
-        return check_goldens(self._bundle.goldens, [grade.logit for grade in self._judge(items)], tolerance=tolerance)
+        logits = [grade.logit for grade in judge(items, full_of(self._runtime), panel=self._panel)]
+        return check_goldens(self._bundle.goldens, logits, tolerance=tolerance)
 
     def _judge_all(self, items: Sequence[PairText]) -> list[Grade]:
-        return [grade for chunk in chunked(iter(items), CHUNK_PAIRS) for grade in self._judge(chunk)]
-
-    def _judge(self, items: Sequence[PairText]) -> Iterator[Grade]:
-        return judge(items, self._runtime, panel=self._panel)
+        chunks, panel = chunked(iter(items), CHUNK_PAIRS), self._panel
+        return [grade for chunk in chunks for grade in judge(chunk, self._runtime, panel=panel)]
 
     def _graded_list(self, query: str, grades: Iterable[Grade], *, of: Sequence[Grade]) -> GradedList:
         """The list of some grades; `of` are those of all documents of the call."""

@@ -27,7 +27,7 @@ def judge(items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> Itera
     Raises:
         GradingError: a logit is NaN or infinite; the grades before it have been yielded.
     """
-    logits, truncated, windows, spans = _score(items, runtime)
+    logits, truncated, windows, spans, settled = _score(items, runtime)
     bad = np.flatnonzero(~np.isfinite(logits))
     n_good = int(bad[0]) if bad.size else len(items)
     judged = _judge(items[:n_good], logits[:n_good], panel)
@@ -45,6 +45,7 @@ def judge(items: Sequence[PairText], runtime: Runtime, *, panel: Panel) -> Itera
             verdict="not relevant" if item.is_blank else verdict,
             collection=collection,
             best_window=_of_caller(spans[i], item.n_heading),
+            stage="first" if settled[i] else "full",
         )
     if n_good < len(items):
         index = items[n_good].index
@@ -101,12 +102,13 @@ def _of_caller(span: tuple[int, int] | None, n_heading: int) -> tuple[int, int] 
 
 def _score(
     items: Sequence[PairText], runtime: Runtime
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64], list[tuple[int, int] | None]]:
-    """Logits, truncated, windows and spans, one a document."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64], list[tuple[int, int] | None], list[bool]]:
+    """Logits, truncated, windows, spans and whether the first stage settled it, one a document."""
     logits = np.full(len(items), EMPTY_LOGIT)
     truncated = np.zeros(len(items), dtype=np.bool_)
     windows = np.zeros(len(items), dtype=np.int64)
     spans: list[tuple[int, int] | None] = [None] * len(items)
+    settled = [False] * len(items)
     read = [i for i, item in enumerate(items) if not item.is_blank]
     if read:
         try:
@@ -120,5 +122,5 @@ def _score(
             )
         logits[read], truncated[read], windows[read] = output.logits, output.truncated, output.windows
         for i, row in enumerate(read):
-            spans[row] = output.span(i)
-    return logits, truncated, windows, spans
+            spans[row], settled[row] = output.span(i), output.is_settled(i)
+    return logits, truncated, windows, spans, settled

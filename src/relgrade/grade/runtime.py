@@ -17,6 +17,11 @@ class RuntimeOutput:
     windows: NDArray[np.int64]  # (n_pairs,) pieces the document was read in
     # (start, end) of the part that won, in characters of the rendered document; None: read at once; (): all were
     spans: Sequence[tuple[int, int] | None] = ()
+    settled: Sequence[bool] | NDArray[np.bool_] = ()  # by the first stage of a cascade, unread; (): none was
+
+    def is_settled(self, row: int) -> bool:
+        """Of one pair, whether or not `settled` was given."""
+        return bool(self.settled[row]) if len(self.settled) else False
 
     def span(self, row: int) -> tuple[int, int] | None:
         """Of one pair, whether or not spans were given."""
