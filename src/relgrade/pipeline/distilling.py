@@ -82,8 +82,11 @@ def read_windows(
     )
     encoder = TextEncoder(backbone.tokenizer, template)
     windows: list[tuple[int, ...]] = []
-    kinds: tuple[Literal["document"], Literal["query"]] = ("document", "query")
-    for kind, texts in zip(kinds, (documents, queries), strict=True):
+    kinds: tuple[tuple[Literal["document", "query"], dict[str, None]], ...] = (
+        ("document", documents),
+        ("query", queries),
+    )
+    for kind, texts in kinds:
         encoded = encoder.encode([text for text in texts if text.strip()], kind=kind)
         windows += [tuple(window) for text in encoded for window in text.windows]
     return windows

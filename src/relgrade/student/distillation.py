@@ -193,8 +193,8 @@ class _Run:
         aim = self._store.of(batch).float()
         found = self._encode(ids, mask)[mask == 1]
         row = torch.repeat_interleave(torch.arange(len(batch)), mask.sum(1))
-        means = [torch.zeros(len(batch), aim.shape[1]).index_add(0, row, states) for states in (found, aim)]
-        return cosine_similarity(found, aim, dim=1), cosine_similarity(*means, dim=1)
+        mean, mean_aim = (torch.zeros(len(batch), aim.shape[1]).index_add(0, row, states) for states in (found, aim))
+        return cosine_similarity(found, aim, dim=1), cosine_similarity(mean, mean_aim, dim=1)
 
     def resume(self) -> None:
         """Load the checkpoint, if there is one."""
@@ -222,7 +222,7 @@ class _Run:
                 }
 
     def _save(self) -> None:
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, weight in self._weights.items():
             state = self._optimiser.state[weight]
             found = {name: weight.detach(), f"{name} mean": state["exp_avg"], f"{name} square": state["exp_avg_sq"]}
