@@ -62,7 +62,7 @@ def run(
     """Run rows; `_RUN_HELP` is what the user reads."""
     from relgrade.cli.train import quiet_libraries
     from relgrade.paper import PaperSettings, run_rows
-    from relgrade.pipeline.processes import leave
+    from relgrade.pipeline.processes import end
 
     settings = PaperSettings.read(config, data_folder=data_folder)
     if pairs is not None:
@@ -85,8 +85,8 @@ def run(
         )
     except KeyboardInterrupt:
         raise outcome.Interrupted(f"interrupted; the same command goes on from {folder}") from None
-    leave()
     click.echo(f"{len(paths)} rows in {paths[0].parent}")
+    end()
 
 
 @paper.command()

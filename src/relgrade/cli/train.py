@@ -73,7 +73,7 @@ def train(
     recipe = change_settings(_recipe(pairs, config, data_folder), changes)
     folder = Path(output) if output else Path("runs") / (Path(config).stem if config else recipe.bundle.name)
     from relgrade.pipeline import run_recipe
-    from relgrade.pipeline.processes import is_main_process, leave
+    from relgrade.pipeline.processes import end, is_main_process
 
     quiet_libraries()
     try:
@@ -83,9 +83,9 @@ def train(
         click.get_current_context().exit(outcome.NOT_FOUND)
     except KeyboardInterrupt:
         raise outcome.Interrupted(f"interrupted; the same command goes on from {folder}") from None
-    leave()
     if is_main_process():
         click.echo(f"{bundle.folder}: load it with Grader.load({str(bundle.folder)!r})")
+    end()
 
 
 def quiet_libraries() -> None:

@@ -1,6 +1,7 @@
 """Which of the processes of `torchrun` this is, by what it tells them; one process alone is the first of one."""
 
 import os
+import sys
 
 
 def is_main_process() -> bool:
@@ -26,9 +27,13 @@ def share(value: bool = True) -> bool:
     return broadcast(value)
 
 
-def leave() -> None:
-    """The last thing a process of several does; it speaks to the others no more."""
-    if n_processes() > 1:
-        from relgrade.student import joining
+def end() -> None:
+    """The last thing a process of several does, when all is written and said; it does not return there.
 
-        joining.leave()
+    The threads by which they spoke abort a process now and then as the interpreter takes itself down, whether the group
+    was ended before or not, and `torchrun` takes that for a failed run. So nothing is taken down.
+    """
+    if n_processes() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -19,9 +19,3 @@ def broadcast(value: bool) -> bool:
     said = [value]
     torch.distributed.broadcast_object_list(said, src=0)
     return said[0]
-
-
-def leave() -> None:
-    """End the group, where there is one: threads that a process leaves running abort it as it ends."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
