@@ -315,6 +315,17 @@ def test_the_error_names_the_closest_and_what_would_do():
     assert "max_per_query, now 8" in text
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(KINDS), target=st.integers(1, 19))
+def test_what_one_is_told_to_ask_for_is_less(seed, kind, target):
+    try:
+        certify(*labelled(60, seed), promise=Promise(kind, target / 20, 0.1), name="x")
+    except NoSafeThreshold as error:
+        asked = re.search(r"ask for (0\.\d\d)", str(error))
+        is_share = kind in ("lost-queries", "false-keeps")
+        assert asked is None or (float(asked[1]) - target / 20) * (1 if is_share else -1) > 0
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_about_as_many_queries_as_said_do(kind):
     promise = Promise(kind, {"precision": 0.75, "recall": 0.9}.get(kind, 0.06), 0.1)

@@ -25,7 +25,7 @@ def no_safe_threshold(
         found += f" ({n_concerned} concerned); closest: threshold {outcome.closest:.4f}, where they show {estimate} "
         found += f"and can defend {_defended(outcome, is_share)}"
     return NoSafeThreshold(
-        f"{found}; {_advice(outcome, queries, needed, is_share=is_share, max_per_query=max_per_query)}",
+        f"{found}; {_advice(outcome, promise, queries, needed, is_share=is_share, max_per_query=max_per_query)}",
         closest_threshold=outcome.closest,
         bound=outcome.bound,
         n_queries_needed=needed,
@@ -33,7 +33,13 @@ def no_safe_threshold(
 
 
 def _advice(
-    outcome: Outcome, queries: LabelledQueries, needed: int | None, *, is_share: bool, max_per_query: int | None
+    outcome: Outcome,
+    promise: Promise,
+    queries: LabelledQueries,
+    needed: int | None,
+    *,
+    is_share: bool,
+    max_per_query: int | None,
 ) -> str:
     ways = []
     if needed is not None:
@@ -41,7 +47,10 @@ def _advice(
         ways.append(f"label about {more:,} more queries like these")
     if outcome.closest is not None and outcome.bound is not None and 0.01 <= outcome.bound <= 0.99:
         looser = ceil(100 * outcome.bound) / 100 if is_share else floor(100 * outcome.bound) / 100
-        ways.append(f"ask for {looser:.2f}")
+        # Precision can pass at the closest threshold and fail where its search has to start. A number above the target
+        # would be no advice: that bound was picked among many, and the search for it starts elsewhere.
+        is_looser = looser > promise.target if is_share else looser < promise.target
+        ways.append(f"ask for {looser:.2f}" if is_looser else "ask for a little less")
     if not is_share and max_per_query is None and queries.longest > 5:
         ways.append(f"let no query count for more than a few documents (max_per_query, now {queries.longest})")
     if not ways or needed is None:
