@@ -11,13 +11,13 @@ from relgrade.settings import Recipe
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 # The paper's tables are read by tests/test_paper_settings.py, those of encoders below.
-TIERS = ("nano", "mini")
+TIERS = ("nano", "pico")
 ENCODERS = {f"{tier}-encoder" for tier in TIERS}
 PATHS = sorted(path for path in FOLDER.glob("*.toml") if not path.stem.endswith("-paper") and path.stem not in ENCODERS)
 
 
 def test_there_are_recipes():
-    assert {path.name for path in PATHS} >= {"cross-encoder.toml", "default.toml", "nano.toml", "mini.toml"}
+    assert {path.name for path in PATHS} >= {"cross-encoder.toml", "default.toml", "nano.toml", "pico.toml"}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
@@ -40,8 +40,11 @@ def test_a_tier_is_the_default_over_another_encoder(tier):
         default,
         student=replace(default.student, base=recipe.student.base),
         bundle=replace(default.bundle, **own),
+        points=recipe.points,
     )
     assert recipe == expected
+    for point, its in zip(default.points, recipe.points, strict=True):  # it may promise less
+        assert replace(its, target=point.target) == point
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -15,6 +15,8 @@ import click
 from relgrade.cli import outcome
 from relgrade.cli.grading import load_grader
 from relgrade.errors import BundleCorrupt, BundleIncomplete, GradingError, ParityError, UnsafeBundle
+from relgrade.grade.embedded import embedded_bundle
+from relgrade.grade.grader import DEFAULT_BUNDLE
 from relgrade.settings import BundleSettings
 
 MAX_SHOWN = 8  # values of a list; templates are long lists of token ids
@@ -47,7 +49,7 @@ _FOLDER = click.argument("path", required=False, metavar="[PATH]")
 def bundle() -> None:
     """Look into a bundle, check that it grades as it should, or make one.
 
-    PATH is the folder of a bundle; without it, the embedded one is meant.
+    PATH is the folder of a bundle, or `nano` for the smaller embedded one; without it, the embedded default is meant.
     """
 
 
@@ -107,7 +109,9 @@ def make(graphs_folder: str, output: str, calibration_path: str, goldens_path: s
 
 
 def _require_bundle(path: str | None) -> None:
-    if path is not None and not (Path(path) / "bundle.json").is_file():
+    if path is None or embedded_bundle(path, folder=DEFAULT_BUNDLE.parent) is not None:
+        return
+    if not (Path(path) / "bundle.json").is_file():
         raise outcome.Stop(f"{path}: no bundle here; a folder with a bundle.json was expected")
 
 

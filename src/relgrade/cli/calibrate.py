@@ -217,11 +217,17 @@ def cut_grades(pairs: Sequence[Pair], settings: CalibrationSettings) -> tuple[li
 
 
 def _bundle_folder(bundle: Path | None, *, is_needed: bool) -> Path | None:
-    if bundle is None and is_needed:
-        from relgrade.grade.grader import DEFAULT_BUNDLE
+    if bundle is None and not is_needed:
+        return None
+    from relgrade.grade.embedded import embedded_bundle
+    from relgrade.grade.grader import DEFAULT_BUNDLE
 
+    if bundle is None:
         return DEFAULT_BUNDLE
-    if bundle is not None and not (bundle / "bundle.json").is_file():
+    embedded = embedded_bundle(str(bundle), folder=DEFAULT_BUNDLE.parent)
+    if embedded is not None:
+        return embedded
+    if not (bundle / "bundle.json").is_file():
         raise InvalidInput(f"{bundle}: no bundle here; a folder with a bundle.json was expected")
     return bundle
 

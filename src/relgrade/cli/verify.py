@@ -42,9 +42,11 @@ def verify(url: str, bundle_path: str | None, dialect: Any, tolerance: float | N
     """Ask, compare, print; `_HELP` is what the user reads."""
     from relgrade.bundle import load_bundle
     from relgrade.client.verifying import verify_server
+    from relgrade.grade.embedded import embedded_bundle
     from relgrade.grade.grader import DEFAULT_BUNDLE
 
-    bundle = load_bundle(bundle_path or DEFAULT_BUNDLE)
+    named = None if bundle_path is None else embedded_bundle(bundle_path, folder=DEFAULT_BUNDLE.parent)
+    bundle = load_bundle(named or bundle_path or DEFAULT_BUNDLE)
     key = os.environ.get(KEY_VARIABLE) or None
     report = verify_server(url, bundle, dialect=dialect, api_key=key, timeout_s=timeout)
     allowed = tolerance
