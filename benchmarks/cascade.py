@@ -1,8 +1,8 @@
 """What the first stage of a cascade settles, and what it loses, on the test queries of each collection.
 
-    python -m benchmarks.cascade --run FOLDER [--data FOLDER] [--bundle FOLDER] [--limit-queries N]
+    python -m benchmarks.cascade [--data FOLDER] [--recipe FILE] [--bundle FOLDER] [--limit-queries N]
 
-It is fitted on the validation and calibration queries of a recipe's run, whose scores must be those of the bundle. On
+It is fitted on the validation and calibration queries of the recipe that made the bundle, which the bundle grades. On
 test queries "near" are the documents of the file, which were retrieved for their query, and "random" are others of the
 same file. "Lost" are settled documents among those that the full grader keeps, and among those of them that are
 relevant. The last line is JSON. Test scores are cached as by `benchmarks.quality`.
@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,13 +25,16 @@ from benchmarks.labelled import Collection, labels_of, read_labelled, texts_of
 from benchmarks.scorers import CachedScores, GraderScorer
 from relgrade.bundle import Bundle
 from relgrade.calibrate import apply
-from relgrade.errors import InvalidInput
+from relgrade.cli.bar import StageBars
 from relgrade.formats import read_pairs
 from relgrade.grade.cascade import Cascade
 from relgrade.grade.grader import Grader
 from relgrade.pipeline.cascading import CascadeSettings, fit_cascade, measure_pairs
+from relgrade.pipeline.sources import read_sources
+from relgrade.pipeline.splits import split_pairs
 from relgrade.probability import sigmoid
 from relgrade.records import Pair
+from relgrade.settings import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 N_RANDOM = 6  # documents a query
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     data = Path(os.environ.get("RELGRADE_DATA", ROOT.parent / "shared" / "data"))
     add("--data", type=Path, default=data, help="folder of NAME.jsonl.gz (RELGRADE_DATA)")
-    add("--run", type=Path, required=True, help="of the recipe that made the bundle")
+    add("--recipe", type=Path, default=ROOT / "recipes" / "default.toml", help="that made the bundle")
     add("--bundle", help="left out: the embedded default")
     add("--share", type=float, default=0.98, help="of what the full grader keeps, to be passed on at least")
     add("--limit-queries", type=int, default=250, help="test queries of each collection")
@@ -50,9 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--output", type=Path, default=ROOT / "benchmarks" / "results" / "cascade.json")
     options = parser.parse_args(arguments)
     grader = Grader.load(options.bundle, n_threads=1)
-    pairs, logits = read_run(options.run)
+    pairs = draw_fitting_pairs(Recipe.read(options.recipe, data_folder=options.data))
+    with StageBars(has_bar=True) as progress:
+        cascade = fit_cascade(
+            grader.bundle,
+            pairs,
+            CascadeSettings(share=options.share),
+            on_progress=lambda n_more: progress.advance("fitting pairs", n_more, len(pairs)),
+        )
     tests = read_tests(options, grader)
-    cascade = fit_cascade(grader.bundle, pairs, CascadeSettings(share=options.share), logits=logits)
     measured = measure(cascade, grader.bundle, tests)
     report = {"bundle_hash": grader.bundle.hash, "share": options.share, "measured": measured}
     print(table(options.share, measured))
@@ -61,17 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_run(folder: Path) -> tuple[list[Pair], np.ndarray]:
-    """Validation and calibration pairs of a run with the logits that its graphs gave them."""
-    pairs: list[Pair] = []
-    logits: list[float] = []
-    for split in ("validation", "calibration"):
-        pairs += read_pairs(folder / "splits" / f"{split}.jsonl")
-        lines = (folder / "scores" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        logits += [json.loads(line)["logit"] for line in lines]
-    if len(pairs) != len(logits):
-        raise InvalidInput(f"{folder}: {len(pairs)} pairs and {len(logits)} scores")
-    return pairs, np.array(logits)
+def draw_fitting_pairs(recipe: Recipe) -> list[Pair]:
+    """Validation and calibration pairs of a recipe, which trained no weight of its bundle."""
+    with tempfile.TemporaryDirectory() as folder:
+        read, divided = Path(folder) / "all.jsonl", Path(folder) / "splits"
+        read_sources(recipe.sources, read, seed=recipe.seed)
+        split_pairs(read, divided, recipe.splits, seed=recipe.seed, random_negatives=recipe.random_negatives)
+        return [pair for split in ("validation", "calibration") for pair in read_pairs(divided / f"{split}.jsonl")]
 
 
 def read_tests(options: Any, grader: Grader) -> list[tuple[Collection, np.ndarray, list[Pair]]]:

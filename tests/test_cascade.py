@@ -19,7 +19,7 @@ from relgrade.grade.first_measures import NAMES, Tables, Tokens, measure  # noqa
 from relgrade.grade.grader import Grader  # noqa: E402
 from relgrade.grade.runtime import RuntimeOutput  # noqa: E402
 from relgrade.pipeline.cascading import CascadeSettings, fit_cascade  # noqa: E402
-from relgrade.records import OperatingPoint, Pair  # noqa: E402
+from relgrade.records import OperatingPoint, Pair, Score  # noqa: E402
 from relgrade.settings import ExportSettings, StudentSettings  # noqa: E402
 from relgrade.student.build import build_student  # noqa: E402
 
@@ -252,18 +252,41 @@ def test_a_cascade_of_another_bundle_is_refused(cascade, bundle):
         Grader.load(bundle.folder, cascade=7)
 
 
-def test_the_command_fits_and_tells_the_promise(bundle, tmp_path):
-    file = tmp_path / "pairs.jsonl"
+@pytest.fixture
+def command(bundle, tmp_path, monkeypatch):
+    """Calls the command on the pairs above, graded with the logits that it is given."""
+    file, output = tmp_path / "pairs.jsonl", tmp_path / "c"
     rows = [
         {"query_id": p.query_id, "query": p.query, "doc_id": p.doc_id, "document": p.document, "label": p.label}
         for p in pairs()
     ]
     file.write_text("\n".join(map(json.dumps, rows)))
-    call = ["cascade", str(file), "-o", str(tmp_path / "c"), "--bundle", str(bundle.folder), "--no-progress"]
-    done = CliRunner().invoke(main, [*call, "--share", "0.5", "--delta", "0.4"])
-    assert done.exit_code in (0, 1), done.output
-    if done.exit_code == 0:
-        assert "of what the grader keeps is lost" in done.output
-        assert Cascade.load(tmp_path / "c").bundle_hash == load_bundle(bundle.folder).hash
-    else:
-        assert not (tmp_path / "c").exists()
+
+    def call(given, *options):
+        scores = [
+            Score(query_id=p.query_id, doc_id=p.doc_id, logit=float(logit))
+            for p, logit in zip(pairs(), given, strict=True)
+        ]
+        monkeypatch.setattr("relgrade.pipeline.cascading.score_pairs", lambda *_, **__: scores)
+        base = ["cascade", str(file), "-o", str(output), "--bundle", str(bundle.folder), "--no-progress"]
+        return CliRunner().invoke(main, [*base, *options]), output
+
+    return call
+
+
+def test_the_command_fits_and_tells_the_promise(command, bundle):
+    done, output = command(logits(), "--share", "0.9", "--delta", "0.2")
+    assert done.exit_code == 0, done.output
+    fitted = Cascade.load(output)
+    assert fitted.bundle_hash == load_bundle(bundle.folder).hash
+    for point in fitted.points:
+        told = next(line for line in done.output.splitlines() if f"{point.name}: " in line)
+        assert f"{point.evidence['settled']:.1%} of the documents" in told
+        assert "at most 10% at delta 0.2" in told, done.output
+
+
+def test_the_command_ends_with_1_and_writes_nothing_where_no_promise_holds(command):
+    by_chance = np.random.default_rng(0).permutation(np.where(np.arange(len(pairs())) % 2, 3.0, -4.0))
+    done, output = command(by_chance, "--share", "0.999", "--delta", "0.01")
+    assert done.exit_code == 1, done.output
+    assert not output.exists()
