@@ -11,13 +11,13 @@ from relgrade.settings import Recipe
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 # The paper's tables are read by tests/test_paper_settings.py, those of encoders below.
-TIERS = ("nano", "pico")
+TIERS = ("nano", "mini")
 ENCODERS = {f"{tier}-encoder" for tier in TIERS}
 PATHS = sorted(path for path in FOLDER.glob("*.toml") if not path.stem.endswith("-paper") and path.stem not in ENCODERS)
 
 
 def test_there_are_recipes():
-    assert {path.name for path in PATHS} >= {"cross-encoder.toml", "default.toml", "nano.toml", "pico.toml"}
+    assert {path.name for path in PATHS} >= {"cross-encoder.toml", "default.toml", "nano.toml", "mini.toml"}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
