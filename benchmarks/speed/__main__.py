@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed --base FOLDER [--data FOLDER] [--peers PYTHON] [--infinity PYTHON] [--output FILE.json]
 
-`--base` is a MiniLM-like encoder (all-MiniLM-L6-v2); all contenders but relgrade's default run it under one random
+`--base` is a MiniLM-like encoder (all-MiniLM-L6-v2); all contenders but relgrade's own graders run it under one random
 logit. Peers live in environments of their own; without them they are left out:
 
     python -m venv peers    && peers/bin/pip install sentence-transformers optimum-onnx flashrank fastembed
@@ -26,7 +26,8 @@ from benchmarks.speed.growth import measure_growth
 from benchmarks.speed.limits import FLOP_PER_TOKEN, encoder_rate, product_rates
 from benchmarks.speed.lists import KINDS, draw_lists
 from benchmarks.speed.starting import measure_start
-from benchmarks.speed.weights import make_all
+from benchmarks.speed.weights import make_model
+from relgrade.grade.grader import DEFAULT_BUNDLE
 
 REFERENCE = "sentence-transformers torch"
 
@@ -43,7 +44,7 @@ def hardware() -> dict[str, Any]:
                 model = line.split(":", 1)[1].strip()
     except OSError:
         pass
-    known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16")
+    known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
     return {
         "processor": model,
         "cores": os.cpu_count(),
@@ -57,8 +58,9 @@ def share_of_limit(folder: Path) -> dict[str, Any]:
     """The encoder's rate beside that of matrix products alone, one thread, CPU time."""
     rates = product_rates()
     found: dict[str, Any] = {f"{name}_gops": round(rate, 1) for name, rate in rates.items()}
-    for name, bundle, kind, passes in (("float", "default", "fp32", 1), ("two-digit", "two-digit", "int8", 2)):
-        tokens = encoder_rate(next((folder / bundle).glob("encoder*.onnx")))
+    floats, digits = folder / "model/onnx/model_float.onnx", next(DEFAULT_BUNDLE.glob("encoder*.onnx"))
+    for name, graph, kind, passes in (("float", floats, "fp32", 1), ("two-digit", digits, "int8", 2)):
+        tokens = encoder_rate(graph)
         done = tokens * FLOP_PER_TOKEN * passes / 1e9
         found[name] = {"tokens_a_second": round(tokens), "share_of_limit": round(done / rates[kind], 3)}
     return found
@@ -100,7 +102,7 @@ def main() -> None:
     parser.add_argument("--growth", type=int, nargs="*", default=[10, 100, 1000, 10000], help="pairs streamed")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    make_all(arguments.base, arguments.work)
+    make_model(arguments.base, arguments.work)
     found: dict[str, Any] = {"benchmark": "speed", "hardware": hardware()}
     found["start"] = measure_start(repeats=arguments.rounds)
     found["limit"] = share_of_limit(arguments.work)

@@ -13,7 +13,7 @@ from benchmarks.speed.lists import QueryList
 WORKER = Path(__file__).with_name("worker.py")
 OURS = (
     "relgrade default",
-    "relgrade default, two-digit",
+    "relgrade nano",
     "relgrade pairs, float",
     "relgrade pairs, two-digit",
     "relgrade pairs, the int8 file",

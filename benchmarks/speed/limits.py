@@ -36,7 +36,8 @@ def encoder_rate(path: Any, *, n_tokens: int = 170, seconds: float = 1.0) -> flo
 
     session = open_session(path)
     ids = np.random.default_rng(0).integers(1000, 20000, (1, n_tokens))
-    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    feed = {each.name: feed[each.name] for each in session.get_inputs()}
     return n_tokens / _best(lambda: session.run(None, feed), seconds=seconds)
 
 

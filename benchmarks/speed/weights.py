@@ -3,38 +3,25 @@
 The head is random, so scores mean nothing; speed does not depend on it.
 """
 
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from relgrade.bundle import load_bundle, write_bundle
 from relgrade.export.graph import export_onnx, fuse
 from relgrade.export.quantise import quantise
-from relgrade.grade.grader import DEFAULT_BUNDLE
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def make_all(base: str, folder: Path) -> None:
-    """Write `model/` (Hugging Face layout with its graphs), `default/` and `two-digit/` (bundles).
+def make_model(base: str, folder: Path) -> None:
+    """Write `folder/model`, unless it is there: Hugging Face layout with its graphs.
 
     Args:
         base: folder or name of a BERT-like encoder of sentence-transformers/all-MiniLM-L6-v2's kind.
         folder: made; what stands there is kept, so that a second run starts at once.
     """
-    make_model(base, folder)
-    if not (folder / "two-digit").is_dir():
-        shutil.copytree(DEFAULT_BUNDLE, folder / "default", dirs_exist_ok=True)
-        _make_two_digit(folder / "two-digit", folder)
-
-
-def make_model(base: str, folder: Path) -> None:
-    """Write `folder/model`, unless it is there: Hugging Face layout with its graphs."""
     if not (folder / "model/onnx/model_qint8.onnx").is_file():
         _make_model(base, folder / "model")
 
@@ -83,33 +70,6 @@ def _make_model(base: str, folder: Path) -> None:
         op_types_to_quantize=["MatMul", "Attention"],  # tables in int8 would be fused to an operator without type ids
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
-
-
-def _make_two_digit(target: Path, scratch: Path) -> None:
-    """The default bundle with its encoder's products in two digits; calibration and points stay as they are."""
-    bundle = load_bundle(DEFAULT_BUNDLE)
-    name = bundle.manifest.graphs["encoder"]
-    unfolded, encoder = scratch / "encoder.fp32.onnx", scratch / "encoder.digits.onnx"
-    _unfold(bundle.path(name), unfolded)
-    quantise(unfolded, encoder, arithmetic="two-digit")
-    files: dict[str, Path | bytes] = {each: bundle.path(each) for each in bundle.manifest.files}
-    files[name] = encoder
-    write_bundle(target, replace(bundle.manifest, files={}), files)
-
-
-def _unfold(source: Path, target: Path) -> None:
-    """Stored int8 weights back to floats, as they are computed with."""
-    model = onnx.load(str(source))
-    graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
-        stored, scale = (numpy_helper.to_array(tensors[name]) for name in node.input[:2])
-        shaped = scale[:, None] if node.attribute[0].i == 0 else scale[None, :]
-        graph.initializer.append(numpy_helper.from_array(stored.astype(np.float32) * shaped, node.output[0]))
-        for name in node.input[:2]:
-            graph.initializer.remove(tensors[name])
-        graph.node.remove(node)
-    onnx.save(model, str(target))
 
 
 def _Logits(model: Any) -> Any:  # noqa: N802, torch is imported where it is used

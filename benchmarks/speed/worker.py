@@ -32,7 +32,7 @@ def session_options(n_threads: int) -> Any:
     return options
 
 
-def relgrade_grader(bundle: Path, n_threads: int) -> Score:
+def relgrade_grader(bundle: Path | str | None, n_threads: int) -> Score:
     """The interaction grader as a user calls it."""
     from relgrade import Grader
 
@@ -151,8 +151,8 @@ def load(name: str, folder: Path, n_threads: int) -> Score:
         return relgrade_grader(Path(name.removeprefix(BUNDLE)), n_threads)
     model = folder / "model"
     contenders: dict[str, Callable[[], Score]] = {
-        "relgrade default": lambda: relgrade_grader(folder / "default", n_threads),
-        "relgrade default, two-digit": lambda: relgrade_grader(folder / "two-digit", n_threads),
+        "relgrade default": lambda: relgrade_grader(None, n_threads),
+        "relgrade nano": lambda: relgrade_grader("nano", n_threads),
         "relgrade pairs, float": lambda: relgrade_pairs(model / "onnx/model_float.onnx", n_threads),
         "relgrade pairs, two-digit": lambda: relgrade_pairs(model / "onnx/model_digits.onnx", n_threads),
         "relgrade pairs, the int8 file": lambda: relgrade_pairs(model / INT8, n_threads),
