@@ -14,8 +14,9 @@ from hypothesis import given, strategies  # noqa: E402
 
 from conftest import WORDS  # noqa: E402
 from relgrade.cli import main  # noqa: E402
-from relgrade.errors import InvalidInput, InvalidSettings, TrainingError  # noqa: E402
+from relgrade.errors import InvalidInput, InvalidSettings, OutputError, TrainingError  # noqa: E402
 from relgrade.settings import StudentSettings  # noqa: E402
+from relgrade.student import distillation  # noqa: E402
 from relgrade.student.build import build_student  # noqa: E402
 from relgrade.student.distillation import CHECKPOINT_NAME, JOURNAL_NAME, distil, learning_rate  # noqa: E402
 from relgrade.student.distillation_settings import DistillationSettings  # noqa: E402
@@ -81,6 +82,28 @@ def test_states_are_computed_once_and_belong_to_one_encoder(tmp_path):
     OriginalStates(tmp_path, encode, fingerprint="b").of(batch)
     assert len(calls) == 2
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", "fewer", "floats"])
+def test_a_damaged_file_of_states_is_computed_again(content, tmp_path):
+    def encode(ids, mask):
+        return ids[:, :, None].float() / 8
+
+    first = OriginalStates(tmp_path, encode, fingerprint="a").of(((1, 2, 3), (4, 5)))
+    (path,) = tmp_path.iterdir()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, first.numpy()[:2] if content == "fewer" else first.numpy().astype(np.float32))
+    assert torch.equal(OriginalStates(tmp_path, encode, fingerprint="a").of(((1, 2, 3), (4, 5))), first)
+    assert len(np.load(path)) == 5
+
+
+def test_a_folder_that_cannot_be_made_says_so(original, windows, tmp_path):
+    (tmp_path / "file").write_text("")
+    for wrong in ({"output": tmp_path / "file"}, {"output": tmp_path / "o", "states_folder": tmp_path / "file"}):
+        with pytest.raises(OutputError, match="file"):
+            distil(original, windows, SETTINGS, **wrong)
 
 
 def read(encoder, ids, mask):
@@ -165,6 +188,27 @@ def test_a_folder_of_another_run_is_refused(original, windows, tmp_path):
         distil(original, windows, SETTINGS, output=tmp_path)
 
 
+def test_rows_of_another_run_are_not_taken_for_those_of_this_one(original, windows, tmp_path):
+    distil(original, windows, SETTINGS, output=tmp_path / "both")
+    (tmp_path / "both" / CHECKPOINT_NAME).unlink()
+    found = distil(original, windows, UPPER, output=tmp_path / "both")
+    alone = distil(original, windows, UPPER, output=tmp_path / "alone")
+    assert (found.before, found.after) == (alone.before, alone.after)
+    assert torch.equal(weights(found.encoder), weights(alone.encoder))
+
+
+def test_a_run_killed_between_row_and_checkpoint_reports_its_last_measurement(original, windows, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, checkpoint_steps=1000)  # the last step alone
+    whole = distil(original, windows, settings, output=tmp_path / "whole")
+    monkeypatch.setattr(distillation._Run, "_save", lambda _: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(Stopped):
+        distil(original, windows, settings, output=tmp_path / "killed")
+    monkeypatch.undo()
+    assert distil(original, windows, settings, output=tmp_path / "killed").after == whole.after
+    lines = (tmp_path / "killed" / JOURNAL_NAME).read_text().splitlines()
+    assert len(lines) == 2
+
+
 def test_what_cannot_be_distilled_says_so(original, windows, tmp_path, tiny_llama_folder):
     with pytest.raises(InvalidInput, match="two batches"):
         distil(original, windows[:1], SETTINGS, output=tmp_path)
@@ -178,7 +222,12 @@ def test_what_cannot_be_distilled_says_so(original, windows, tmp_path, tiny_llam
 
 
 @pytest.mark.parametrize(
-    "changes", [{"layers": ()}, {"layers": (-1,)}, {"layers": (2, 1)}, {"epochs": 0.0}, {"floor": 1.0}]
+    "changes",
+    [
+        *({"layers": ()}, {"layers": (-1,)}, {"layers": (2, 1)}, {"epochs": 0.0}, {"epochs": np.inf}, {"floor": 1.0}),
+        *({"seed": -1}, {"weight_decay": -1.0}, {"max_gradient_norm": -1.0}, {"max_gradient_norm": np.nan}),
+        *({"vector_weight": np.nan}, {"max_tokens": 0}),
+    ],
 )
 def test_settings_out_of_range(changes):
     with pytest.raises(InvalidSettings, match=f"{next(iter(changes))}"):

@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from relgrade import Grader
 from relgrade.cli import main
+from relgrade.grade.text_vectors import TextVectors
 
 QUESTION = "When did Voyager 2 leave the heliosphere?"
 PASSAGES = (
@@ -50,3 +51,7 @@ def test_it_is_calibrated_by_its_name(tmp_path, monkeypatch):
     )
     assert "no bundle here" not in done.output
     assert (tmp_path / "mine" / "bundle.json").is_file(), done.output
+
+
+def test_its_vectors_are_taken_by_name():
+    assert TextVectors.load("nano", n_threads=1).name != TextVectors.load(n_threads=1).name

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 
 from paper_case import write_data
 from pipeline_case import write_pairs_file
+from relgrade.pipeline.processes import is_main_process, n_processes
 
 RECIPE = """
 seed = 3
@@ -105,3 +106,21 @@ def test_rows_of_the_paper(tmp_path: Path, tiny_bert_folder):
     assert [row["cost"].get("steps") for row in rows.values()] == [None, 4, 4]
     assert all(row["readings"] for row in rows.values())
     relgrade("paper", "run", "--config", "table.toml", "-o", "run", "--results", "results", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_main", "n"),
+    [
+        ({}, True, 1),
+        ({"RANK": "1"}, True, 1),
+        ({"RANK": "", "WORLD_SIZE": ""}, True, 1),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, False, 2),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, True, 2),
+    ],
+)
+def test_one_process_is_the_first_whatever_its_rank_says(given, is_main, n, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert (is_main_process(), n_processes()) == (is_main, n)

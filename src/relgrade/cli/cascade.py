@@ -8,7 +8,7 @@ import click
 
 from relgrade.cli import outcome
 from relgrade.cli.bar import StageBars
-from relgrade.errors import NoSafeThreshold
+from relgrade.errors import NoSafeThreshold, OutputError
 
 _HELP = """Fit the first stage of a cascade on the labelled pairs of a file, and write it.
 
@@ -32,7 +32,7 @@ Exit codes:
 @click.option("--revision", metavar="COMMIT", help="Commit of the Hub id.")
 @click.option("--share", default=0.98, show_default=True, help="Of what the grader keeps, to be passed on at least.")
 @click.option("--delta", default=0.1, show_default=True, help="Chance that the promise is broken.")
-@click.option("--seed", default=0, show_default=True, help="Of the division of the queries.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Divides the queries.")
 @click.option("--no-progress", is_flag=True, help="Never draw a bar.")
 def cascade(
     pairs: Path,
@@ -50,6 +50,8 @@ def cascade(
     from relgrade.pipeline.cascading import CascadeSettings, fit_cascade
 
     settings = CascadeSettings(share=share, delta=delta, seed=seed)
+    if not output.absolute().parent.is_dir():  # before the grader reads thousands of pairs
+        raise OutputError("there is no such folder to write to; make it first", path=output.parent)
     labelled = list(read_pairs(pairs))
     try:
         with StageBars(has_bar=not no_progress) as progress:
@@ -68,5 +70,5 @@ def cascade(
         found = point.evidence
         outcome.warn(
             f"{point.name}: {found['settled']:.1%} of the documents of {found['n_queries']:,} queries settled, "
-            f"{found['lost']:.2%} of what the grader keeps is lost, at most {1 - share:.0%} at delta {delta:g}"
+            f"{found['lost']:.2%} of what the grader keeps is lost, at most {100 * (1 - share):.2g}% at delta {delta:g}"
         )

@@ -2,12 +2,15 @@
 
 What it may settle is bounded by a promise for each operating point, tested on queries (`pipeline/cascading.py`): of the
 documents that the full grader keeps there, all but a small share are passed on. A document that is settled has the
-probability that the first stage gives it, calibrated on the same queries, and is not relevant.
+probability that the first stage gives it, calibrated on the same queries, and its `relevant` is False. Its `verdict`
+follows from that probability and may be "unsure".
 """
 
 import json
+import math
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,18 +18,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relgrade.bundle import Bundle
-from relgrade.encoding import EncodedText, TextEncoder, TextTemplate
-from relgrade.errors import GradingError, InvalidInput, OutputError
+from relgrade.errors import InvalidInput
+from relgrade.formats.write import replaced_file
 from relgrade.grade.first_measures import NAMES, Array, Tables, Tokens, measure
-from relgrade.grade.runtime import Runtime, RuntimeOutput
-from relgrade.grade.tokenizer import read_tokenizer
-from relgrade.probability import logit_at, sigmoid
+from relgrade.probability import sigmoid
 
 FORMAT = 1
-ARCHITECTURE = "interaction"  # whose bundles have an encoder of single tokens
 _LARGEST_CODE = 127
-_BELOW = 0.99  # of the threshold: the most that the probability of a settled document is
+_NO_CASCADE = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Cascade:
         raise InvalidInput(f"the cascade has no promise for the operating point {name!r}; it has: {known}")
 
     def save(self, path: Path) -> None:
-        """Write one file, numpy's .npz without pickles; vectors in int8.
+        """Write one file, numpy's .npz without pickles, vectors in int8; it takes the place of an older one when whole.
 
         Raises:
             OutputError: it cannot be written.
@@ -87,25 +89,20 @@ class Cascade:
             "calibration": list(self.calibration),
             "points": [asdict(each) for each in self.points],
         }
-        largest = np.maximum(np.abs(self.tables.vectors).max(axis=1, keepdims=True), 1e-9)
-        codes = np.rint(self.tables.vectors / largest * _LARGEST_CODE).astype(np.int8)
-        try:
-            with path.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
-                    idf=self.tables.idf,
-                    codes=codes,
-                    mean=self.mean,
-                    deviation=self.deviation,
-                    weights=self.weights,
-                )
-        except OSError as error:
-            raise OutputError(f"the cascade cannot be written: {error}", path=path) from error
+        with replaced_file(path) as file:
+            np.savez_compressed(
+                file,
+                about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
+                idf=self.tables.idf,
+                codes=codes_of(self.tables.vectors),
+                mean=self.mean,
+                deviation=self.deviation,
+                weights=self.weights,
+            )
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Inverse of `save`; vectors are within half a code of what they were.
+        """Inverse of `save`.
 
         Raises:
             InvalidInput: no such file, or not a cascade of this relgrade.
@@ -117,6 +114,7 @@ class Cascade:
             if about["format"] != FORMAT or about["measures"] != list(NAMES):
                 raise InvalidInput(f"{path}: a cascade of another relgrade; fit it again with `relgrade cascade`")
             slope, intercept = (float(each) for each in about["calibration"])
+            _require_sound(arrays, about, slope=slope)
             return cls(
                 bundle_hash=about["bundle_hash"],
                 tables=Tables(arrays["idf"].astype(np.float32), unit(arrays["codes"].astype(np.float32))),
@@ -127,151 +125,39 @@ class Cascade:
                 calibration=(slope, intercept),
                 points=tuple(CascadePoint(**each) for each in about["points"]),
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except _NO_CASCADE as error:
             if isinstance(error, InvalidInput):
                 raise
             raise InvalidInput(f"{path}: a file that `relgrade cascade` wrote was expected: {error}") from error
 
 
-class FirstReader:
-    """Texts as the first stage sees them.
-
-    Args:
-        bundle: of architecture `interaction`.
-        tables: by token id of its tokenizer.
-
-    Raises:
-        InvalidInput: a bundle of another architecture.
-    """
-
-    def __init__(self, bundle: Bundle, tables: Tables) -> None:
-        require_cascade(bundle)
-        self._template = TextTemplate.from_json(bundle.manifest.template)
-        self._texts = TextEncoder(read_tokenizer(bundle), self._template)
-        self._tables = tables
-
-    def queries(self, texts: Sequence[str]) -> dict[str, Tokens | None]:
-        """Each distinct query; None for one without tokens, or of which a part is not read."""
-        return self._look_up(texts, self._texts.encode(texts, kind="query"))
-
-    def documents(self, texts: Sequence[str]) -> dict[str, Tokens | None]:
-        """Each distinct rendered document, as `queries`."""
-        return self._look_up(texts, self._texts.encode(texts, kind="document"))
-
-    def _look_up(self, texts: Sequence[str], encoded: Sequence[EncodedText]) -> dict[str, Tokens | None]:
-        head, tail = len(self._template.prefix), len(self._template.suffix)
-        found: dict[str, Tokens | None] = {}
-        for text, each in zip(texts, encoded, strict=True):
-            ids = [i for window in each.windows for i in window[head : len(window) - tail]]
-            found[text] = None if each.truncated or not ids else Tokens.of(np.asarray(ids), self._tables)
-        return found
+def _require_sound(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any], *, slope: float) -> None:
+    """Raise ValueError for a file whose parts cannot be those of one cascade."""
+    of_measures = [arrays[name] for name in ("mean", "deviation", "weights")]
+    idf, codes = arrays["idf"], arrays["codes"]
+    thresholds = [float(each["threshold"]) for each in about["points"]]
+    checks = {
+        "a number for each measure": all(each.shape == (len(NAMES),) for each in of_measures),
+        "finite numbers": all(np.isfinite(each).all() for each in (*of_measures, idf))
+        and all(map(math.isfinite, (float(about["intercept"]), *map(float, about["calibration"])))),
+        "deviations above 0": bool((arrays["deviation"] > 0).all()),
+        "a vector of int8 and an idf >= 0 for each token": codes.ndim == 2
+        and codes.dtype == np.int8
+        and idf.shape == codes.shape[:1]
+        and bool((idf >= 0).all()),
+        "a slope above 0": slope > 0,
+        "thresholds between 0 and 1": all(0.0 < each < 1.0 for each in thresholds) and bool(thresholds),
+        "the hash of a bundle": isinstance(about["bundle_hash"], str),
+    }
+    missing = [what for what, is_there in checks.items() if not is_there]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
 
 
-class CascadeRuntime:
-    """Implements `grade.runtime.Runtime`: the first stage, then the full grader for what it passes on.
-
-    Args:
-        full: reads what is passed on.
-        cascade: fitted on this bundle.
-        bundle: of both.
-        operating_point: whose promise holds.
-
-    Raises:
-        InvalidInput: the cascade is of another bundle or has no promise for the point.
-    """
-
-    def __init__(self, full: Runtime, cascade: Cascade, *, bundle: Bundle, operating_point: str) -> None:
-        if cascade.bundle_hash != bundle.hash:
-            raise InvalidInput(
-                f"the cascade was fitted on the bundle {cascade.bundle_hash[:12]}, this one is {bundle.hash[:12]}; "
-                "fit it again with `relgrade cascade`"
-            )
-        self.full = full
-        self.cascade = cascade
-        self._reader = FirstReader(bundle, cascade.tables)
-        self._threshold = cascade.point(operating_point).threshold
-        self._bundle = bundle
-        self._calibration = bundle.manifest.calibration
-        points = {point.name: point.threshold for point in bundle.manifest.operating_points}
-        self._most = _BELOW * points[operating_point]
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> RuntimeOutput:
-        """As of the full grader, but for documents that are settled: zero windows, and `settled` tells them."""
-        scores = self._first(pairs)
-        settled = sigmoid(scores) < self._threshold  # NaN: passed on
-        logits = np.empty(len(pairs), np.float64)
-        for row in np.flatnonzero(settled).tolist():
-            probability = min(float(self.cascade.probability(scores[row])), self._most)
-            logits[row] = logit_at(self._calibration, probability)
-        truncated, windows = np.zeros(len(pairs), np.bool_), np.zeros(len(pairs), np.int64)
-        spans: list[tuple[int, int] | None] = [None] * len(pairs)
-        rows = np.flatnonzero(~settled).tolist()
-        if rows:
-            try:
-                output = self.full.score([pairs[row] for row in rows])
-            except GradingError as error:  # it counts from its own first pair
-                raise GradingError(str(error), index=rows[error.index]) from error
-            logits[rows], truncated[rows], windows[rows] = output.logits, output.truncated, output.windows
-            for i, row in enumerate(rows):
-                spans[row] = output.span(i)
-        return RuntimeOutput(logits, truncated, windows, spans, settled)
-
-    def with_point(self, name: str) -> "CascadeRuntime":
-        """The same for another operating point; raises InvalidInput where there is no promise for it."""
-        return CascadeRuntime(self.full, self.cascade, bundle=self._bundle, operating_point=name)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Model tokens of each text, special tokens left out."""
-        return self.full.count_tokens(texts)
-
-    def _first(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
-        """Scores of the first stage, NaN where it cannot see the whole pair; shape (n_pairs,)."""
-        queries = self._reader.queries(list(dict.fromkeys(query for query, _ in pairs)))
-        documents = self._reader.documents(list(dict.fromkeys(document for _, document in pairs)))
-        scores = np.full(len(pairs), np.nan)
-        for row, (query, document) in enumerate(pairs):
-            asked, read = queries[query], documents[document]
-            if asked is not None and read is not None:
-                scores[row] = self.cascade.score(asked, read)
-        return scores
-
-
-def require_cascade(bundle: Bundle) -> None:
-    """Raise InvalidInput for a bundle that can have no cascade."""
-    manifest = bundle.manifest
-    if manifest.architecture != ARCHITECTURE or manifest.collections:
-        raise InvalidInput(
-            f"{bundle.folder}: a cascade needs a bundle of architecture {ARCHITECTURE!r} without calibrations of "
-            f"single collections; this one is {manifest.architecture!r}"
-        )
-
-
-def with_cascade(
-    full: Runtime, source: Cascade | Path | str | None, *, bundle: Bundle, operating_point: str | None
-) -> Runtime:
-    """A runtime behind the first stage of a file, or the one that is given; None: the runtime itself.
-
-    Raises:
-        InvalidInput: something else, a file that is none, or as `CascadeRuntime`.
-    """
-    if source is None:
-        return full
-    if not isinstance(source, Cascade | str | Path) or source == "":
-        raise InvalidInput(f"cascade: a file or a Cascade was expected, got {source!r}")
-    cascade = source if isinstance(source, Cascade) else Cascade.load(source)
-    point = operating_point or bundle.manifest.default_point
-    return CascadeRuntime(full, cascade, bundle=bundle, operating_point=point)
-
-
-def at_point(runtime: Runtime, name: str) -> Runtime:
-    """The same runtime; one behind a first stage with the promise for another operating point."""
-    return runtime.with_point(name) if isinstance(runtime, CascadeRuntime) else runtime
-
-
-def full_of(runtime: Runtime) -> Runtime:
-    """The runtime that reads whatever it is given: promises of a cascade are about documents, not sentences."""
-    full: Runtime = getattr(runtime, "full", runtime)
-    return full
+def codes_of(vectors: Array) -> NDArray[np.int8]:
+    """Vectors in int8, the largest entry of each at 127; those of `unit(codes)` are the codes again."""
+    largest = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-9)
+    return np.rint(vectors / largest * _LARGEST_CODE).astype(np.int8)
 
 
 def unit(vectors: Array) -> Array:

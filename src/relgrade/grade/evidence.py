@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from relgrade.encoding import TITLE_MARK, clean_text, render_document
-from relgrade.grade.cascade import full_of
+from relgrade.grade.cascade_runtime import full_of
 from relgrade.grade.documents import PairText, to_document
 from relgrade.grade.judging import chunked, judge
 from relgrade.grade.panel import Panel

@@ -11,7 +11,8 @@ from typing import Any, Self
 from relgrade.bundle import Bundle, load_bundle
 from relgrade.errors import BundleIncomplete, InvalidInput
 from relgrade.grade import keep
-from relgrade.grade.cascade import Cascade, at_point, full_of, with_cascade
+from relgrade.grade.cascade import Cascade
+from relgrade.grade.cascade_runtime import at_point, full_of, with_cascade
 from relgrade.grade.compress import CompressedList, SentenceBar, compress_kept
 from relgrade.grade.document_cache import DocumentCache, cache_of, open_cache
 from relgrade.grade.documents import PairText, read_documents, read_pair, read_query, require_iterable
@@ -56,11 +57,10 @@ class Grader:
         operating_point: str | None = None,
         base_rate: float | None = None,
     ) -> None:
-        self._bundle = bundle
-        self._runtime = runtime
-        self._base_rate = base_rate
+        self._bundle, self._base_rate = bundle, base_rate
         self._panel = Panel.of(bundle.manifest, operating_point=operating_point, base_rate=base_rate)
         self._point = self._panel.pooled.told_point
+        self._runtime = at_point(runtime, self._point.name)
 
     @classmethod
     def load(
@@ -122,7 +122,7 @@ class Grader:
 
     def with_point(self, name: str) -> "Grader":
         """The same model with another threshold, for nothing; InvalidInput where the bundle has no such point."""
-        return Grader(self._bundle, at_point(self._runtime, name), operating_point=name, base_rate=self._base_rate)
+        return Grader(self._bundle, self._runtime, operating_point=name, base_rate=self._base_rate)
 
     def grade(self, query: str, documents: Iterable[Any], *, evidence: bool = False) -> GradedList:
         """Judge documents against one query.
@@ -254,17 +254,18 @@ class Grader:
     def any_relevant_probability(self, grades: Sequence[Grade]) -> float | None:
         """P(some document of a query is relevant), calibrated on lists with and without one; 0 for no documents.
 
-        It is made of raw logits, so neither the operating point nor a base rate of documents moves it. The lists it
-        was fitted on were weighed to a share of answerable queries that the bundle records.
+        Made of raw logits, so that neither operating point nor base rate moves it; fitted on lists that were weighed to
+        a share of answerable queries, which the bundle records.
 
         Args:
             grades: of all documents of one query, kept or not.
 
         Returns:
-            In [0, 1]; None when the bundle was made without it.
+            In [0, 1]; None where the bundle has no such calibration, or a cascade settled a document unread.
         """
         fitted = self._bundle.manifest.any_relevant
-        return None if fitted is None else list_probability(fitted, [grade.logit for grade in grades])
+        is_read = all(grade.stage == "full" for grade in grades)
+        return None if fitted is None or not is_read else list_probability(fitted, [grade.logit for grade in grades])
 
     def verify_goldens(self, *, tolerance: float = GOLDEN_TOLERANCE) -> GoldenReport:
         """Score the golden pairs of the bundle again.
@@ -281,8 +282,8 @@ class Grader:
         return check_goldens(self._bundle.goldens, logits, tolerance=tolerance)
 
     def _judge_all(self, items: Sequence[PairText]) -> list[Grade]:
-        chunks, panel = chunked(iter(items), CHUNK_PAIRS), self._panel
-        return [grade for chunk in chunks for grade in judge(chunk, self._runtime, panel=panel)]
+        chunks = chunked(iter(items), CHUNK_PAIRS)
+        return [grade for chunk in chunks for grade in judge(chunk, self._runtime, panel=self._panel)]
 
     def _graded_list(self, query: str, grades: Iterable[Grade], *, of: Sequence[Grade]) -> GradedList:
         """The list of some grades; `of` are those of all documents of the call."""

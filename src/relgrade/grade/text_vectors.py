@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from relgrade.bundle import Bundle, load_bundle
 from relgrade.encoding import TextEncoder, TextTemplate, clean_text
 from relgrade.errors import BundleCorrupt, BundleError, InvalidInput
+from relgrade.grade.embedded import embedded_bundle
 from relgrade.grade.grader import DEFAULT_BUNDLE
 from relgrade.grade.interaction import ENCODER_ROLE
 from relgrade.grade.sessions import SequencePool, as_input, open_session
@@ -55,12 +56,13 @@ class TextVectors:
 
     @classmethod
     def load(cls, source: Path | str | None = None, *, n_threads: int | None = None) -> Self:
-        """Open the encoder of a bundle's folder, of the embedded bundle for None.
+        """Open the encoder of a bundle's folder or of an embedded one by name, of the embedded default for None.
 
         Raises:
             BundleError: it is not there, damaged, or has no encoder of single texts.
         """
-        return cls(load_bundle(DEFAULT_BUNDLE if source is None else source), n_threads=n_threads)
+        folder = DEFAULT_BUNDLE if source is None else embedded_bundle(source, folder=DEFAULT_BUNDLE.parent) or source
+        return cls(load_bundle(folder), n_threads=n_threads)
 
     def encode(self, texts: Sequence[str], *, kind: Literal["query", "document"]) -> NDArray[np.float32]:
         """Vectors of length 1, shape (n_texts, dimension); of a query the first window alone is read."""

@@ -16,7 +16,8 @@ from relgrade.calibrate import certify
 from relgrade.calibrate.logistic import fit_logistic
 from relgrade.encoding import TextTemplate, clean_text
 from relgrade.errors import InvalidInput, InvalidSettings, NoSafeThreshold
-from relgrade.grade.cascade import Cascade, CascadePoint, FirstReader, require_cascade, unit
+from relgrade.grade.cascade import Cascade, CascadePoint, codes_of, unit
+from relgrade.grade.cascade_runtime import FirstReader, n_tokens_of, require_cascade
 from relgrade.grade.first_measures import Array, Tables, measure
 from relgrade.grade.interaction import ENCODER_ROLE
 from relgrade.grade.runtimes import load_runtime
@@ -46,6 +47,8 @@ class CascadeSettings:
                 raise InvalidSettings(f"cascade.{name} must be between 0 and 1, got {getattr(self, name)}")
         if min(self.max_per_query, self.n_dimensions) < 1 or not self.ridge > 0.0:
             raise InvalidSettings("cascade: max_per_query and n_dimensions must be >= 1, ridge > 0")
+        if self.seed < 0:
+            raise InvalidSettings(f"cascade.seed must be >= 0, got {self.seed}")
 
 
 def fit_cascade(
@@ -67,7 +70,7 @@ def fit_cascade(
         on_progress: is told how many pairs each piece of the full grader's work had.
 
     Raises:
-        InvalidInput: a bundle that can have no cascade, or too few queries.
+        InvalidInput: a bundle that can have no cascade, too few queries, or labels that the first stage contradicts.
         NoSafeThreshold: the promise cannot be kept at any operating point.
     """
     require_cascade(bundle)
@@ -75,7 +78,8 @@ def fit_cascade(
         logits = np.array([s.logit for s in score_pairs(pairs, load_runtime(bundle), on_progress=on_progress)])
     query_ids = np.array([f"{pair.source}/{pair.query_id}" for pair in pairs])
     teaches = _half(query_ids, settings.seed)
-    tables = read_tables(bundle, pairs, settings.n_dimensions)
+    taught = [pair for pair, is_taught in zip(pairs, teaches.tolist(), strict=True) if is_taught]
+    tables = read_tables(bundle, taught, settings.n_dimensions)
     measures, is_seen = measure_pairs(bundle, pairs, tables)
     kept = calibrated_probability(bundle.manifest.calibration, logits)
     points = {point.name: point.threshold for point in bundle.manifest.operating_points}
@@ -86,10 +90,10 @@ def fit_cascade(
     mean, deviation = measures[rows].mean(0), np.maximum(measures[rows].std(0), 1e-3)
     standard = (measures - mean) / deviation
     weights, intercept = _logistic(standard[rows], own[rows], settings.ridge)
-    scores = standard @ weights + intercept
+    stored = weights.astype(np.float32)  # as it will be used: thresholds are scores of single documents
+    scores = standard @ stored + intercept
     rows = ~teaches & is_seen
-    labels = np.array([pair.label for pair in pairs], np.float64)
-    slope, at_zero = _logistic(scores[rows, None], labels[rows], 1e-6)
+    slope, at_zero = _relevance(scores[rows], np.array([pair.label for pair in pairs], np.float64)[rows])
     found = [
         _promised(name, scores, (kept >= threshold) & ~teaches, rows, query_ids, settings)
         for name, threshold in points.items()
@@ -99,9 +103,9 @@ def fit_cascade(
         tables=tables,
         mean=mean,
         deviation=deviation,
-        weights=weights.astype(np.float32),
+        weights=stored,
         intercept=intercept,
-        calibration=(float(slope[0]), at_zero),
+        calibration=(slope, at_zero),
         points=_those_found(found),
     )
 
@@ -118,7 +122,7 @@ def read_tables(bundle: Bundle, pairs: Sequence[Pair], n_dimensions: int) -> Tab
     """
     template = TextTemplate.from_json(bundle.manifest.template)
     tokenizer = read_tokenizer(bundle)
-    n_vocabulary = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    n_vocabulary = n_tokens_of(tokenizer)
     session = open_session(bundle.path(bundle.manifest.graphs[ENCODER_ROLE]))
     states = []
     for start in range(0, n_vocabulary, BATCH):
@@ -128,6 +132,7 @@ def read_tables(bundle: Bundle, pairs: Sequence[Pair], n_dimensions: int) -> Tab
         ids = np.asarray(texts, np.int64)
         states.append(session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[1])
     vectors = _principal(np.concatenate(states).astype(np.float64), n_dimensions)
+    vectors = unit(codes_of(vectors).astype(np.float32))  # as they are kept: the promise is tested on what is used
     reader = FirstReader(bundle, Tables(np.zeros(n_vocabulary, np.float32), vectors))
     documents = reader.documents(list(dict.fromkeys(clean_text(pair.document) for pair in pairs)))
     counts = np.zeros(n_vocabulary)
@@ -168,6 +173,23 @@ def _logistic(design: NDArray[Any], target: NDArray[np.float64], ridge: float) -
     return found[:-1], float(found[-1])
 
 
+def _relevance(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and intercept from scores to the log-odds of being relevant."""
+    n_relevant = int(labels.sum())
+    if not 0 < n_relevant < len(labels):
+        raise InvalidInput(
+            f"{n_relevant:,} of the {len(labels):,} test documents are labelled relevant; give relevant and irrelevant "
+            "ones: probabilities of what is settled are calibrated on them"
+        )
+    slope, at_zero = _logistic(scores[:, None], labels, 1e-6)
+    if not slope[0] > 0.0:
+        raise InvalidInput(
+            f"the likelier the grader keeps a document, the less relevant its label says it is (slope {slope[0]:.2f}); "
+            "look whether the labels are turned round"
+        )
+    return float(slope[0]), at_zero
+
+
 def _promised(
     name: str,
     scores: NDArray[np.float64],
@@ -177,6 +199,12 @@ def _promised(
     settings: CascadeSettings,
 ) -> CascadePoint | NoSafeThreshold:
     """The promise for one operating point, or why there is none."""
+    n_kept, n_tested = int(is_kept[rows].sum()), int(rows.sum())
+    if not 0 < n_kept < n_tested:
+        return NoSafeThreshold(
+            f"{name}: the grader keeps {n_kept:,} of {n_tested:,} test documents, so nothing can be promised; give "
+            "pairs of which it keeps some and drops some"
+        )
     try:
         point = certify(
             sigmoid(scores[rows]),

@@ -6,12 +6,12 @@ import sys
 
 def is_main_process() -> bool:
     """Whether this is the first, or the only, process. It does every step; the others share its training."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return n_processes() == 1 or int(os.environ.get("RANK") or "0") == 0
 
 
 def n_processes() -> int:
     """How many there are, >= 1."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("WORLD_SIZE") or "1")
 
 
 def share(value: bool = True) -> bool:

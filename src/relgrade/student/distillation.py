@@ -24,13 +24,14 @@ from torch.nn.functional import cosine_similarity
 from relgrade.errors import InvalidInput, OutputError, TrainingError
 from relgrade.formats.journal import JsonlJournal
 from relgrade.student.distillation_settings import DistillationSettings
-from relgrade.student.original_states import OriginalStates, Window, batches_of, pad_windows
+from relgrade.student.original_states import OriginalStates, Window, batches_of, make_folder, pad_windows
 from relgrade.student.smaller_encoder import build_smaller
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 JOURNAL_NAME = "journal.jsonl"
 STATES_FOLDER = "states"
 MAX_HELD_OUT = 40  # batches
+_SHORT = 16  # hexadecimal digits that name a run in its journal
 
 Batch = tuple[Window, ...]
 OnStep = Callable[["Step"], None]
@@ -86,7 +87,7 @@ def distil(
     """
     batches = batches_of(windows, batch_tokens=settings.batch_tokens)
     train, held_out = _divide(batches, settings.held_out, seed=settings.seed)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     store = OriginalStates(
         states_folder or output / STATES_FOLDER,
         _encode(original, settings),
@@ -97,13 +98,14 @@ def distil(
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
         smaller = build_smaller(original, settings.layers, [pad_windows(train[i]) for i in chosen])
     identity = _identity(original, batches, settings)
-    with JsonlJournal(output / JOURNAL_NAME, key=lambda row: str(row["step"])) as journal:
+    with JsonlJournal(output / JOURNAL_NAME, key=_row_name) as journal:
         run = _Run(smaller, store, settings, output / CHECKPOINT_NAME, identity, n_batches=len(train))
         run.resume()
-        if "0" not in journal.done:
-            journal.append([{"step": 0, **run.measure(held_out)}])
+        if run.row_name(0) not in journal.done:
+            journal.append([run.row(0, run.measure(held_out))])
         run.train(train, held_out, journal, on_step=on_step)
-        rows = [json.loads(line) for line in (output / JOURNAL_NAME).read_text(encoding="utf-8").splitlines()]
+        lines = (output / JOURNAL_NAME).read_text(encoding="utf-8").splitlines()
+        rows = [row for row in map(json.loads, lines) if _row_name(row) == run.row_name(row.get("step"))]
     before, after = ((row["token_cosine"], row["vector_cosine"]) for row in (rows[0], rows[-1]))
     return DistillationReport(
         smaller, sum(map(len, batches)), sum(len(w) for b in batches for w in b), run.step, before, after
@@ -134,6 +136,14 @@ class _Run:
             self._weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
 
+    def row(self, step: int, values: Mapping[str, float]) -> dict[str, Any]:
+        """Of the journal. A folder may hold rows of other runs, whose checkpoint was taken away."""
+        return {"run": self._identity[:_SHORT], "step": step, **values}
+
+    def row_name(self, step: Any) -> str:
+        """The key of this run's row of a step."""
+        return _row_name({"run": self._identity[:_SHORT], "step": step})
+
     def train(
         self,
         train: Sequence[Batch],
@@ -156,10 +166,10 @@ class _Run:
             measured: Mapping[str, float] = {}
             if self.step % self._settings.checkpoint_steps == 0 or self.step == self.n_steps:
                 measured = self.measure(held_out)
-                self._save()
-                row = {"step": self.step, "loss": total / n_total, **measured}
-                if str(self.step) not in journal.done:  # written by a run that was killed before its checkpoint
-                    journal.append([{**row, "seconds": round(time.monotonic() - began, 1)}])
+                seconds = round(time.monotonic() - began, 1)
+                if self.row_name(self.step) not in journal.done:  # by a run that was killed before its checkpoint
+                    journal.append([self.row(self.step, {"loss": total / n_total, **measured, "seconds": seconds})])
+                self._save()  # after its row: a run that goes on from here does not measure it again
                 total, n_total = 0.0, 0
             if on_step is not None:
                 cosines = (measured.get("token_cosine"), measured.get("vector_cosine"))
@@ -206,7 +216,7 @@ class _Run:
                 if described["identity"] != self._identity:
                     raise TrainingError(
                         f"{self._checkpoint} belongs to a run with another original, other texts or settings; choose "
-                        "another output folder, or remove this one to start again"
+                        f"another output folder, or remove {self._checkpoint.parent} whole to start again"
                     )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
         except (SafetensorError, KeyError, TypeError) as error:
@@ -233,6 +243,10 @@ class _Run:
             unfinished.replace(self._checkpoint)
         except OSError as error:
             raise OutputError.from_os_error(error, path=self._checkpoint) from error
+
+
+def _row_name(row: Mapping[str, Any]) -> str:
+    return f"{row.get('run')} {row.get('step')}"
 
 
 def learning_rate(settings: DistillationSettings, step: int, n_steps: int) -> float:

@@ -1,5 +1,6 @@
 """What `relgrade distil` is told: a smaller encoder that imitates the token states of a larger one."""
 
+import math
 from dataclasses import dataclass
 
 from relgrade.errors import InvalidSettings
@@ -42,7 +43,14 @@ class DistillationSettings:
             layers[0] >= 0 and list(layers) == sorted(set(layers)),
             f"layers must rise from 0 or more, got {list(layers)}",
         )
-        for name in ("epochs", "batch_tokens", "learning_rate", "checkpoint_steps", "guess_batches"):
-            _require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
+        for name in (
+            *("epochs", "batch_tokens", "learning_rate", "checkpoint_steps", "guess_batches"),
+            *("max_tokens", "max_query_tokens", "max_windows", "max_gradient_norm"),
+        ):
+            _require(0.0 < getattr(self, name) < math.inf, f"{name} must be > 0 and finite, got {getattr(self, name)}")
+        for name in ("seed", "weight_decay", "vector_weight"):
+            _require(
+                0.0 <= getattr(self, name) < math.inf, f"{name} must be >= 0 and finite, got {getattr(self, name)}"
+            )
         for name in ("floor", "warmup", "held_out"):
             _require(0.0 <= getattr(self, name) < 1.0, f"{name} must be in [0, 1), got {getattr(self, name)}")

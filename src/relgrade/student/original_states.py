@@ -5,7 +5,6 @@ padded.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from relgrade.errors import OutputError
+from relgrade.formats.write import replaced_file
 
 Window = tuple[int, ...]  # token ids of one sequence, special tokens included
 
@@ -55,23 +57,43 @@ class OriginalStates:
         self._folder = folder
         self._encode = encode
         self._fingerprint = fingerprint
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def of(self, batch: Sequence[Window]) -> Tensor:
         """States of the tokens that are there, window after window, shape (n_tokens_of_all, n_hidden), float16.
 
-        Half precision moves a cosine by less than 0.001, and a model that imitates is 50 times as far off.
+        Half precision moves a cosine by less than 0.001, and a model that imitates is 50 times as far off. A file that
+        is damaged is computed again.
+
+        Raises:
+            OutputError: the states cannot be written.
         """
         digest = hashlib.sha256(repr((self._fingerprint, tuple(batch))).encode()).hexdigest()
         path = self._folder / f"states-{digest[:24]}.npy"
-        if path.exists():
-            found: NDArray[np.float16] = np.load(path, allow_pickle=False)
+        found = _read(path, n_tokens=sum(map(len, batch)))
+        if found is not None:
             return torch.from_numpy(found)
         ids, mask = pad_windows(batch)
         with torch.no_grad():
             states = self._encode(ids, mask)[mask == 1].to(torch.float16)
-        unfinished = path.with_suffix(f".{os.getpid()}.part")  # another run may be computing the same
-        with unfinished.open("wb") as file:
+        with replaced_file(path) as file:  # another run may be computing the same
             np.save(file, states.numpy(), allow_pickle=False)
-        unfinished.replace(path)
         return states
+
+
+def make_folder(folder: Path) -> None:
+    """Make it and those above it; raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError.from_os_error(error, path=folder) from error
+
+
+def _read(path: Path, *, n_tokens: int) -> NDArray[np.float16] | None:
+    """States of a file; None where there are none, or not those of so many tokens."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError):
+        return None
+    is_whole = isinstance(found, np.ndarray) and found.dtype == np.float16 and found.ndim == 2
+    return found if is_whole and len(found) == n_tokens else None
