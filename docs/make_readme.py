@@ -24,6 +24,7 @@ RAG_RESULTS = ROOT / "benchmarks" / "results" / "rag.json"
 GENERATOR_RESULTS = ROOT / "benchmarks" / "results" / "rag_generator.json"
 START, END = "<!-- quality: start, by docs/make_readme.py -->", "<!-- quality: end -->"
 CARD_START, CARD_END = "<!-- card: start, by docs/make_readme.py -->", "<!-- card: end -->"
+COMPRESSION_START, COMPRESSION_END = "<!-- compression: start, by docs/make_readme.py -->", "<!-- compression: end -->"
 GENERATOR_START, GENERATOR_END = "<!-- generator: start, by docs/make_readme.py -->", "<!-- generator: end -->"
 NOT_MEASURED = "Not measured yet: `make quality` writes `benchmarks/results/quality.json`, this table follows from it."
 OUTPUT = "# ->"
@@ -62,6 +63,7 @@ def main() -> None:
 def with_cards(page: str) -> str:
     """The page of the RAG benchmark with its tables replaced."""
     page = with_part(page, CARD_START, CARD_END, cards(_read(RAG_RESULTS)))
+    page = with_part(page, COMPRESSION_START, COMPRESSION_END, compression(_read(RAG_RESULTS)))
     return with_part(page, GENERATOR_START, GENERATOR_END, generator(_read(GENERATOR_RESULTS)))
 
 
@@ -212,6 +214,15 @@ def card_table(
         tokens = f"{row['tokens']['value']:,.0f}"
         lines.append([row["filter"], *(_share(row[key]) for key, _ in shown), tokens, *last])
     return table(["filter", *(label for _, label in shown), "tokens", *times], lines)
+
+
+def compression(report: Mapping[str, Any]) -> str:
+    """How often the sentence with the answer stays, and how many tokens do."""
+    rows = [
+        [name, _share(point["answer_kept"]), _share(point["tokens_left"])]
+        for name, point in report["compression"]["points"].items()
+    ]
+    return table(["sentences above", "answer sentence kept", "tokens left"], rows)
 
 
 def generator(report: Mapping[str, Any]) -> str:
