@@ -19,13 +19,33 @@ FOLDER = Path(__file__).parent / "results"
 def main() -> None:
     """Print every table that has results."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
-    rows = load_rows(folder)
-    for name, text in reports(rows) if rows else ():
+    for name, text in all_tables(folder).items():
         print(f"\n## {name}\n\n{text}")
-    for name, render in (("transfer", transfer), ("noise", noise), ("size", size)):
-        path = folder / f"questions.{name}.json"
+
+
+def all_tables(folder: Path) -> dict[str, str]:
+    """Markdown of every table that has results, by name."""
+    rows = load_rows(folder)
+    found = dict(reports(rows)) if rows else {}
+    questions = {"transfer": transfer, "trained transfer": trained_transfer, "noise": noise, "size": size}
+    for name, render in questions.items():
+        path = folder / f"questions.{name.replace(' ', '_')}.json"
         if path.is_file():
-            print(f"\n## {name}\n\n{render(json.loads(path.read_text(encoding='utf-8')))}")
+            found[name] = render(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def trained_transfer(answer: Mapping[str, Any]) -> str:
+    """Average precision of models that were trained whole on news, beside BM25, on each test set."""
+    lines = []
+    for model in answer["models"]:
+        for row in model["rows"]:
+            cells = [_interval(row[scorer]["average_precision"]) for scorer in ("model", "BM25")]
+            verdicts = [f"{row['model'][name]['value'] or 0:.2f}" for name in ("precision", "recall")]
+            name = f"{model['table']} {model['row']}"
+            lines.append([name, row["test"], f"{row['n_test']:,}", f"{row['base_rate']:.2f}", *cells, *verdicts])
+    heads = ["trained on news", "tested on", "pairs", "relevant", "AP", "AP of BM25", "argmax: precision", "recall"]
+    return table(heads, lines)
 
 
 def transfer(answer: Mapping[str, Any]) -> str:

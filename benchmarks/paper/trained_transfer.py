@@ -6,6 +6,7 @@ News is tested on the very pairs of the table; BM25, which nobody trained, stand
 """
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -51,8 +52,16 @@ def main() -> None:
         row = {"test": domain, "file": name, "n_test": len(ordered), **_measured(ordered, scored, given.draws)}
         rows.append(row)
         print(domain, {scorer: row[scorer]["average_precision"]["value"] for scorer in scored}, row["base_rate"])
-        about = {"base": settings.student.base, "row": given.row, "seed": settings.seed}
-        write_json(given.out / "questions.trained_transfer.json", {**about, "rows": rows})
+    about = {"table": settings.name, "base": settings.student.base, "row": given.row, "seed": settings.seed}
+    _add(given.out / "questions.trained_transfer.json", {**about, "rows": rows})
+
+
+def _add(path: Path, model: Mapping[str, Any]) -> None:
+    """Put a model beside those of the file, in the place of an earlier one of its name."""
+    models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else []
+    name = (model["table"], model["row"])
+    others = [each for each in models if (each["table"], each["row"]) != name]
+    write_json(path, {"models": sorted([*others, model], key=lambda each: (each["table"], each["row"]))})
 
 
 def _labelled(path: Path, n_pairs: int, *, seed: int) -> list[Pair]:
