@@ -6,7 +6,7 @@
 logit. Peers live in environments of their own; without them they are left out:
 
     python -m venv peers    && peers/bin/pip install sentence-transformers optimum-onnx flashrank fastembed
-    python -m venv infinity && infinity/bin/pip install "infinity-emb[torch,optimum]" "transformers<4.50" \
+    python -m venv infinity && infinity/bin/pip install "infinity-emb[torch,optimum]" "transformers<4.49" \
         "optimum<2" "click<8.2" "pyarrow<20" "numpy<2"
 
 On a shared machine read the ratios and CPU seconds: both are taken list by list against the reference contender.

@@ -3,6 +3,7 @@
 The head is random, so scores mean nothing; speed does not depend on it.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def _make_model(base: str, folder: Path) -> None:
     tokenizer.model_max_length = 512
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _read_whole(folder)
     if not (folder / "special_tokens_map.json").is_file():  # flashrank reads it; newer transformers do not write it
         (folder / "special_tokens_map.json").write_text("{}", encoding="utf-8")
     graphs = folder / "onnx"
@@ -70,6 +72,18 @@ def _make_model(base: str, folder: Path) -> None:
         op_types_to_quantize=["MatMul", "Attention"],  # tables in int8 would be fused to an operator without type ids
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
+
+
+def _read_whole(folder: Path) -> None:
+    """Take 128 tokens as limit and width out of the tokenizer's files: an engine that obeys them reads less, or pads."""
+    for name, key in (
+        ("tokenizer.json", "truncation"),
+        ("tokenizer.json", "padding"),
+        ("tokenizer_config.json", "max_length"),
+    ):
+        settings = json.loads((folder / name).read_text(encoding="utf-8"))
+        settings.pop(key, None)
+        (folder / name).write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
 
 
 def _Logits(model: Any) -> Any:  # noqa: N802, torch is imported where it is used
