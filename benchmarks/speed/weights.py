@@ -75,7 +75,7 @@ def _make_model(base: str, folder: Path) -> None:
 
 
 def _read_whole(folder: Path) -> None:
-    """Take 128 tokens as limit and width out of the tokenizer's files: an engine that obeys them reads less, or pads."""
+    """Take the limit and width of 128 tokens out of its files: engines that obey them read less, or pad."""
     for name, key in (
         ("tokenizer.json", "truncation"),
         ("tokenizer.json", "padding"),
