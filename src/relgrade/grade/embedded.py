@@ -13,6 +13,11 @@ def embedded_bundle(source: str | Path, *, folder: Path) -> Path | None:
     Returns:
         None where there is no such bundle.
     """
-    if not isinstance(source, str) or not source.isidentifier() or Path(source).exists():
+    if not isinstance(source, str) or source not in embedded_names(folder) or Path(source).exists():
         return None
-    return folder / source if (folder / source / "bundle.json").is_file() else None
+    return folder / source
+
+
+def embedded_names(folder: Path) -> list[str]:
+    """Those of the bundles in a folder, sorted."""
+    return sorted(path.parent.name for path in folder.glob("*/bundle.json"))
