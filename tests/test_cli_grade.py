@@ -313,6 +313,31 @@ def test_a_pipe_gives_the_same_bytes_as_a_file(cli, tmp_path):
     assert cli("pairs.jsonl.gz").stdout_bytes == piped.stdout_bytes
 
 
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+@pytest.mark.parametrize("options", [[], ["-f", "csv"], ["-o", "graded.jsonl"], ["-o", "graded.csv", "-f", "csv"]])
+def test_no_pairs_at_all_is_bad_input(cli, tmp_path, content, options):
+    (tmp_path / "pairs.jsonl").write_bytes(content)
+    for source in ("pairs.jsonl", "-"):
+        result = cli(source, *options, "--overwrite", stdin=content)
+        assert result.exit_code == 2
+        assert result.stderr == f"relgrade: {source}: no pairs in it: nothing was graded\n"
+
+
+def test_an_input_of_bad_lines_alone_was_not_empty(cli, tmp_path):
+    write_pairs(tmp_path / "pairs.jsonl", [b"{oops\n"])
+    result = cli("pairs.jsonl", "--skip-bad")
+    assert (result.exit_code, "no pairs" in result.stderr) == (1, False)
+
+
+def test_pairs_that_come_later_are_graded_and_a_finished_output_stays_one(cli, tmp_path):
+    (tmp_path / "pairs.jsonl").write_bytes(b"")
+    assert cli("pairs.jsonl", "-o", "graded.jsonl").exit_code == 2
+    write_pairs(tmp_path / "pairs.jsonl", [pair(1)])
+    for _ in range(2):
+        assert cli("pairs.jsonl", "-o", "graded.jsonl").exit_code == 0
+        assert len(read_jsonl((tmp_path / "graded.jsonl").read_text())) == 1
+
+
 def test_a_graded_file_can_be_graded_again(cli, tmp_path):
     write_pairs(tmp_path / "pairs.jsonl", [pair(1), pair(2, document="nonumber")])
     cli("pairs.jsonl", "-o", "once.jsonl")
