@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from relgrade.audit.annotating import Annotating, StaleCase
 from relgrade.audit.annotations import AnnotationLog, read_annotations
 from relgrade.audit.cases import draw_sample
 from relgrade.audit.guideline import guideline_for
+from relgrade.cli import main
 from relgrade.errors import InvalidData, InvalidInput, RelgradeError
 
 CASES = draw_sample(labelled_pairs(), n=6, seed=0).cases
@@ -43,6 +45,24 @@ def test_answers_go_on_and_undo_goes_back(tmp_path):
         desk.answer("ann", CASES[0].case, value=0)
     assert answers_of(tmp_path / "a.jsonl") == {("ann", CASES[0].case): 0}
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 5  # nothing is rewritten
+
+
+def test_a_csv_of_labels_says_what_makes_answers_of_it_and_that_does(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "query_id,query,doc_id,document,label,grade,annotator\nq1,what,d1,a,1,3,ann\nq1,what,d2,b,0,,bob\n"
+    )
+    with pytest.raises(InvalidData, match=r"labels\.csv:1: not JSON.*`relgrade pairs convert` makes them of a csv"):
+        read_annotations(labels)
+    CliRunner().invoke(main, ["pairs", "convert", str(labels), str(tmp_path / "answers.jsonl")])
+    found = [
+        (each.query_id, each.doc_id, each.answer, each.scale, each.annotator)
+        for each in read_annotations(tmp_path / "answers.jsonl")
+    ]
+    assert found == [("q1", "d1", 3, "graded", "ann"), ("q1", "d2", 0, "binary", "bob")]
+    (tmp_path / "torn.jsonl").write_text("query_id\n")
+    with pytest.raises(InvalidData, match=r"torn\.jsonl:1: not JSON: [^;]*$"):
+        read_annotations(tmp_path / "torn.jsonl")
 
 
 def test_skipped_cases_come_back_when_asked_for(tmp_path):

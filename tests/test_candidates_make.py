@@ -268,7 +268,7 @@ def test_the_command_skips_bad_lines_when_told(run):
         (("--top", "5", "--mix", "top=1"), "--top says 5"),
         (("--mix", "best=1"), "a mix looks like"),
         (("--collection", "x"), "belongs to a store"),
-        (("--corpus", "qdrant:somewhere"), "name of a collection is needed"),
+        (("--corpus", "qdrant:somewhere"), "collection is needed; name it with --collection"),
         (("--store-vectors",), "only a vector store brings vectors"),
         (("--chunk-overlap", "300"), "chunk_overlap must be"),
     ],

@@ -230,7 +230,7 @@ def test_a_location_is_read_from_a_word():
     assert parse("pgvector:", collection="s.t") == StoreLocation("pgvector", "", "s.t")
     for text in ("corpus.jsonl", "qdrant", "./qdrant:x", "C:/data"):
         assert parse(text, collection="c") is None
-    with pytest.raises(InvalidInput, match="name of a collection"):
+    with pytest.raises(InvalidInput, match=r"name of a collection is needed; .* collection= in Python"):
         parse("chroma:x", collection=None)
     assert "key" not in repr(parse("qdrant:x", collection="c", api_key="key"))
 

@@ -69,11 +69,13 @@ def test_an_answer_that_is_not_understood_does_not_pass(cli):
 
 
 @pytest.mark.parametrize("command", ["show", "verify"])
-@pytest.mark.parametrize("path", ["nowhere", "empty"])
+@pytest.mark.parametrize("path", ["nowhere", "empty", "nanoo", "org/name", "a" * 300])
 def test_no_bundle_is_bad_input(cli, command, path):
     result = cli(command, path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no bundle here" in result.stderr
+    assert "the name of an embedded one (default, nano)" in result.stderr
+    assert ("Hub id" in result.stderr) == ("/" in path)
 
 
 def test_show_prints_the_manifest_and_nothing_that_drives_the_terminal(cli):

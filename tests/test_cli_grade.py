@@ -17,6 +17,7 @@ from relgrade.cli import main
 from relgrade.cli.documents import ReadReport, read_documents
 from relgrade.cli.grading import CHUNK_CHARACTERS, CHUNK_ROWS, chunked, grade_each
 from relgrade.cli.lines import Line, dump_object, parse_object
+from relgrade.cli.render import Verdict, as_table
 from relgrade.errors import GradingError, InvalidData, InvalidInput
 from relgrade.records import Document
 
@@ -75,6 +76,22 @@ def test_documents_are_shown_kept_ones_first(cli, tmp_path):
     assert "█" in lines[2]
     assert "a.txt" in lines[3]
     assert lines[4].startswith("1 of 2 relevant at balanced (p >= 0.500)")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_long_document_leaves_room_for_its_verdict(monkeypatch, columns, is_terminal):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    grader, page = FakeGrader(), io.StringIO()
+    page.isatty = lambda: is_terminal
+    documents = [Document("the sky is blue " * 13, id="sky.txt"), Document("nothing to see " * 14, id="none.txt")]
+    results = grade_each(grader, [("sky blue", document) for document in documents])
+    verdicts = [Verdict(document, result) for document, result in zip(documents, results, strict=True)]
+    as_table(verdicts, query="sky blue", summary="", file=page)
+    lines = [line for line in page.getvalue().splitlines() if ".txt" in line]
+    for line, verdict, word in zip(lines, verdicts, ("relevant", "not"), strict=True):
+        for part in (f"{verdict.result.probability:.3f}", word, verdict.document.id, verdict.document.text[:15]):
+            assert part in line
 
 
 def test_nothing_relevant_is_code_1(cli, tmp_path):
@@ -182,7 +199,8 @@ def test_a_document_of_10_mb(cli, tmp_path):
     assert read_jsonl(result.stdout)[0]["truncated"] is True
 
 
-def test_a_document_cannot_style_or_drive_the_terminal(cli, tmp_path):
+def test_a_document_cannot_style_or_drive_the_terminal(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     (tmp_path / "a.txt").write_text("blue [bold]x[/bold] [/] :smile: \x1b[31mred\x07 \u202eabc")
     result = cli("--query", "blue [red]q", "a.txt")
     assert "[bold]x[/bold] [/] :smile: \\x1b[31mred\\x07" in result.stdout
@@ -293,6 +311,31 @@ def test_a_pipe_gives_the_same_bytes_as_a_file(cli, tmp_path):
     assert piped.stdout_bytes == (tmp_path / "graded.jsonl").read_bytes()
     (tmp_path / "pairs.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
     assert cli("pairs.jsonl.gz").stdout_bytes == piped.stdout_bytes
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+@pytest.mark.parametrize("options", [[], ["-f", "csv"], ["-o", "graded.jsonl"], ["-o", "graded.csv", "-f", "csv"]])
+def test_no_pairs_at_all_is_bad_input(cli, tmp_path, content, options):
+    (tmp_path / "pairs.jsonl").write_bytes(content)
+    for source in ("pairs.jsonl", "-"):
+        result = cli(source, *options, "--overwrite", stdin=content)
+        assert result.exit_code == 2
+        assert result.stderr == f"relgrade: {source}: no pairs in it: nothing was graded\n"
+
+
+def test_an_input_of_bad_lines_alone_was_not_empty(cli, tmp_path):
+    write_pairs(tmp_path / "pairs.jsonl", [b"{oops\n"])
+    result = cli("pairs.jsonl", "--skip-bad")
+    assert (result.exit_code, "no pairs" in result.stderr) == (1, False)
+
+
+def test_pairs_that_come_later_are_graded_and_a_finished_output_stays_one(cli, tmp_path):
+    (tmp_path / "pairs.jsonl").write_bytes(b"")
+    assert cli("pairs.jsonl", "-o", "graded.jsonl").exit_code == 2
+    write_pairs(tmp_path / "pairs.jsonl", [pair(1)])
+    for _ in range(2):
+        assert cli("pairs.jsonl", "-o", "graded.jsonl").exit_code == 0
+        assert len(read_jsonl((tmp_path / "graded.jsonl").read_text())) == 1
 
 
 def test_a_graded_file_can_be_graded_again(cli, tmp_path):

@@ -111,6 +111,9 @@ def test_single_steps_make_a_grader(cli):
         ([], "nothing to train on"),
         (["data/pairs.jsonl", "--config", "recipe.toml"], "not both"),
         (["--config", "none.toml"], "no such settings file"),
+        (["--config", "bad.toml"], "bad.toml: not TOML: Expected '=' after a key"),
+        (["--config", "bad.toml"], "; correct the file"),
+        (["--config", "data.bin"], "data.bin: not TOML: 'utf-8' codec"),
         (["--config", "recipe.toml"], "no such file"),
         (["data/divided.jsonl", "--base", "data", "-o", "run"], "cannot be loaded"),
         (["data/pairs.jsonl", "-o", "run"], "50 of 20 are needed: raise splits.calibration"),
@@ -118,6 +121,8 @@ def test_single_steps_make_a_grader(cli):
     ],
 )
 def test_a_mistake_is_one_line(cli, arguments, message):
+    Path("bad.toml").write_text("base: 3\n")
+    Path("data.bin").write_bytes(b"\xff\xfe")
     error = cli("train", *arguments, code=2)
     assert message in error
     assert "Traceback" not in error

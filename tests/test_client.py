@@ -400,6 +400,24 @@ def test_verify_reads_every_dialect(folder, served, dialect, shift, code):
     assert "2 golden pairs" in result.output
 
 
+@pytest.mark.parametrize("url", ["foo", "localhost:8321", "ftp://x", "http://", "http://["])
+def test_verify_and_the_client_want_a_base_url(folder, url):
+    fake_bundle(folder)
+    result = CliRunner().invoke(main, ["verify", "--url", url, "--bundle", str(folder)])
+    assert result.exit_code == 2
+    assert f"a base URL such as http://localhost:8321 was expected, got {url!r}" in result.stderr
+    with pytest.raises(InvalidInput, match="a base URL such as"):
+        Client(url)
+
+
+@pytest.mark.parametrize("bundle", ["nanoo", "org/name", "a" * 300])
+def test_verify_says_which_bundles_there_are(bundle):
+    result = CliRunner().invoke(main, ["verify", "--url", "http://x", "--bundle", bundle])
+    assert result.exit_code == 2
+    assert "the name of an embedded one (default, nano)" in result.stderr
+    assert ("a Hub id cannot stand here" in result.stderr) == ("/" in bundle)
+
+
 def test_verify_names_a_wrong_dialect(folder, served):
     fake_bundle(folder)
     served(lambda request: httpx.Response(200, json=[{"index": 0, "score": 0.5}]))

@@ -304,8 +304,12 @@ def test_load_another_embedded_one_by_its_name(bundle, fake_architecture, monkey
     ("source", "error", "message"),
     [
         ("nowhere", BundleIncomplete, "no such folder"),
+        ("nanoo", BundleIncomplete, r"embedded one \(default, nano\), or a Hub id organisation/name@COMMIT"),
+        ("a" * 300, BundleIncomplete, "no such folder"),
+        (Path("a" * 300), BundleIncomplete, "no such folder"),
+        ("a/b@" + "c" * 300, InvalidInput, "40 hexadecimal digits"),
         ("./a/b/c", BundleIncomplete, "no such folder"),
-        ("organisation/name", InvalidInput, "as a Hub id it needs revision="),
+        ("organisation/name", InvalidInput, "a Hub id needs the 40 hexadecimal digits of a commit.*got none"),
         (7, InvalidInput, "a folder, a Hub id or None was expected, got int"),
         (b"x", InvalidInput, "got bytes"),
     ],

@@ -11,8 +11,9 @@ import pytest
 from fake_runtime import FakeRuntime, fake_bundle
 from relgrade.errors import BundleCorrupt, BundleError, BundleIncomplete, InvalidInput, MissingExtra, UnsafeBundle
 from relgrade.grade import hub
-from relgrade.grade.grader import Grader
+from relgrade.grade.grader import Grader, open_bundle
 from relgrade.grade.runtimes import RUNTIMES
+from relgrade.serve import load_bundle_and_runtime
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -80,8 +81,31 @@ def test_a_pinned_commit_is_loaded_from_the_cache_of_links(client):
 
 @pytest.mark.parametrize("revision", [None, "main", "v1.0", COMMIT[:12], COMMIT.upper(), "", 7])
 def test_only_a_whole_commit_hash_is_a_pin(client, revision):
-    with pytest.raises(InvalidInput, match=r"needs revision=, the 40 hexadecimal digits of a commit"):
+    both_ways = r"needs the 40 hexadecimal digits of a commit, as organisation/name@COMMIT or as revision=COMMIT"
+    with pytest.raises(InvalidInput, match=both_ways):
         hub.fetch_bundle("organisation/name", revision=revision)
+    with pytest.raises(InvalidInput, match=both_ways):
+        Grader.load(f"organisation/name@{revision}")
+    assert client.calls == []
+
+
+def test_the_commit_may_stand_in_the_id(client):
+    pinned = f"organisation/name@{COMMIT}"
+    grader = Grader.load(pinned)
+    assert load_bundle_and_runtime(pinned)[0].hash == open_bundle(pinned).hash == grader.bundle.hash
+    assert {call[:2] for call in client.calls} == {("organisation/name", COMMIT)}
+
+
+@pytest.mark.parametrize("beside", [COMMIT, "main", ""])
+def test_a_commit_in_the_id_and_one_beside_it_are_refused(client, beside):
+    with pytest.raises(InvalidInput, match="leave one out"):
+        Grader.load(f"organisation/name@{COMMIT}", revision=beside)
+    assert client.calls == []
+
+
+def test_a_folder_named_like_a_pinned_id_goes_first(client, tmp_path):
+    fake_bundle(tmp_path / "organisation" / "name@1")
+    assert Grader.load("organisation/name@1").bundle.folder.name == "name@1"
     assert client.calls == []
 
 
@@ -175,5 +199,6 @@ def test_the_real_client_has_what_is_told_apart():
 
 def test_hub_ids_are_two_names():
     assert hub.is_hub_id("organisation/name-v1.0")
-    for source in ("name", "a/b/c", "/a", "a/", "./a", "../a", "a/.b", "~/a", "C:/a", "", "a b/c"):
+    assert hub.is_hub_id("organisation/name@main"), "so that the branch is refused, not taken for a folder"
+    for source in ("name", "a/b/c", "/a", "a/", "./a", "../a", "a/.b", "~/a", "C:/a", "", "a b/c", "a@b/c", "n@x"):
         assert not hub.is_hub_id(source), SimpleNamespace(source=source)

@@ -53,6 +53,42 @@ def test_errors_are_exit_code_1_and_a_file_beside(files):
     assert not (files / "labels.errors.jsonl").exists()
 
 
+def test_one_reason_for_all_is_told(files):
+    def script(request, path):
+        return Reply(body=completion("", refusal="no"))
+
+    with FakeTeacher(script) as server:
+        result = label(files, server.url)
+        assert result.exit_code == 1
+        assert "10 pairs have no label, all for one reason: refusal: the teacher refused; see" in result.stderr
+        (files / "pairs.jsonl").write_text((files / "pairs.jsonl").read_text().splitlines()[0] + "\n")
+        result = label(files, server.url, output="one.jsonl")
+    assert "1 pairs have no label: refusal: the teacher refused; see" in result.stderr
+
+
+def test_several_reasons_are_in_the_file_alone(files):
+    def script(request, path):
+        is_third = "t3 " in request["messages"][1]["content"]
+        return Reply(body=completion("", refusal="no" if is_third else None))
+
+    with FakeTeacher(script) as server:
+        result = label(files, server.url, "--retries", 0)
+    assert "10 pairs have no label; see" in result.stderr
+
+
+def test_a_missing_folder_is_told_before_anything_is_asked(files):
+    with FakeTeacher() as server:
+        for options, output, message in (
+            ((), "no/labels.jsonl", "make it, or name a file elsewhere with -o"),
+            (("--journal", files / "j"), "no/labels.jsonl", "make it, or name a file elsewhere with -o"),
+            (("--journal", files / "no" / "j"), "labels.jsonl", "make it, or name another journal (--journal)"),
+        ):
+            result = label(files, server.url, *options, output=output)
+            assert result.exit_code == 2
+            assert f"there is no folder {files / 'no'}; {message}" in result.stderr
+        assert not server.requests
+
+
 def test_a_dry_run_asks_nothing_and_writes_nothing(files):
     prices = files / "prices.toml"
     prices.write_text("[m]\ninput = 1\noutput = 2\n")

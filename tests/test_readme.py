@@ -1,3 +1,4 @@
+import ast
 import gzip
 import importlib.util
 import json
@@ -131,6 +132,27 @@ def test_the_targets_are_those_of_the_makefile():
     targets = re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)`", PAGE, flags=re.MULTILINE)
     assert {"demo", "test", "quality", "train-default"} <= {"".join(pair) for pair in targets}
     assert [pair for pair in targets if f"\n{''.join(pair)}:" not in makefile] == []
+
+
+def required_options(name):
+    """Of a benchmark, read from its source: importing it would need its packages."""
+    place = ROOT / "benchmarks" / name.replace(".", "/")
+    module = place.with_name(f"{place.name}.py")
+    source = module if module.is_file() else place / "__main__.py"
+    return [
+        call.args[0].value
+        for call in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument"
+        for keyword in call.keywords
+        if keyword.arg == "required" and keyword.value.value
+    ]
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.stem)
+def test_benchmarks_are_named_with_the_options_they_need(path):
+    for name, options in re.findall(r"python -m benchmarks\.([\w.]*\w)([^`\n]*)", path.read_text(encoding="utf-8")):
+        missing = [option for option in required_options(name) if option not in options]
+        assert not missing or "--help" in options, f"benchmarks.{name} needs {missing}"
 
 
 # --- the script

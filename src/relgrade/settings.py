@@ -273,8 +273,10 @@ def read_settings(kind: Any, path: Path | str) -> Any:
     try:
         with Path(path).open("rb") as file:
             return _build(kind, tomllib.load(file), place="")
-    except (FileNotFoundError, tomllib.TOMLDecodeError, InvalidSettings) as error:
-        reason = "no such settings file" if isinstance(error, FileNotFoundError) else str(error)
+    except FileNotFoundError as error:
+        raise InvalidSettings(f"{path}: no such settings file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, InvalidSettings) as error:
+        reason = str(error) if isinstance(error, InvalidSettings) else f"not TOML: {error}; correct the file"
         raise InvalidSettings(f"{path}: {reason}") from error
 
 

@@ -20,6 +20,10 @@ from relgrade.formats.lines import parse_json, read_lines
 Action = Literal["answer", "skip", "undo", "revisit"]
 SKIPPED = None
 MAX_ANSWER = 3
+_CSV_ADVICE = (
+    "; answers are JSON lines with `query_id`, `doc_id` and `label`: `relgrade pairs convert` makes them of a csv that "
+    "has columns `query` and `document` too"
+)
 _ABOUT = ("sample", "queue", "query_id", "doc_id", "source")
 
 
@@ -181,7 +185,8 @@ def _rows(path: Path) -> Iterable[tuple[int, Any]]:
             try:
                 yield line.number, parse_json(line.raw.decode("utf-8"))
             except ValueError as error:
-                raise InvalidData(f"not JSON: {error}", path=path, line=line.number) from error
+                advice = _CSV_ADVICE if {".csv", ".tsv"}.intersection(path.suffixes) else ""
+                raise InvalidData(f"not JSON: {error}{advice}", path=path, line=line.number) from error
 
 
 def _replay(rows: Iterable[tuple[int, Any]], path: Path) -> dict[str, Desk]:

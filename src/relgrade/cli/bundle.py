@@ -13,10 +13,9 @@ from typing import Any
 import click
 
 from relgrade.cli import outcome
+from relgrade.cli.bundle_folder import bundle_folder
 from relgrade.cli.grading import load_grader
 from relgrade.errors import BundleCorrupt, BundleIncomplete, GradingError, ParityError, UnsafeBundle
-from relgrade.grade.embedded import embedded_bundle
-from relgrade.grade.grader import DEFAULT_BUNDLE
 from relgrade.settings import BundleSettings
 
 MAX_SHOWN = 8  # values of a list; templates are long lists of token ids
@@ -57,7 +56,7 @@ def bundle() -> None:
 @_FOLDER
 def show(path: str | None) -> None:
     """Print the manifest: what the bundle is, at which thresholds it judges, and the evidence for them."""
-    _require_bundle(path)
+    bundle_folder(path)  # refuses what is none
     loaded = load_grader(path, operating_point=None, revision=None, threads=1).bundle
     click.echo(f"hash: {loaded.hash}")
     for line in describe(loaded.manifest):
@@ -68,7 +67,7 @@ def show(path: str | None) -> None:
 @_FOLDER
 def verify(path: str | None) -> None:
     """Load, which checks the hashes, and grade the golden pairs; `_VERIFY_HELP` is what the user reads."""
-    _require_bundle(path)
+    bundle_folder(path)  # refuses what is none
     try:
         report = load_grader(path, operating_point=None, revision=None, threads=1).verify_goldens()
     except _MISMATCHES as error:
@@ -106,13 +105,6 @@ def make(graphs_folder: str, output: str, calibration_path: str, goldens_path: s
         provenance={},
     )
     click.echo(f"{outcome.one_line(output)}: hash {made.hash}")
-
-
-def _require_bundle(path: str | None) -> None:
-    if path is None or embedded_bundle(path, folder=DEFAULT_BUNDLE.parent) is not None:
-        return
-    if not (Path(path) / "bundle.json").is_file():
-        raise outcome.Stop(f"{path}: no bundle here; a folder with a bundle.json was expected")
 
 
 def describe(value: Any, *, indent: int = 0) -> Iterator[str]:

@@ -50,7 +50,7 @@ def cache() -> None:
 @click.argument("corpus")
 @_CACHE
 @click.option("--bundle", metavar="FOLDER|HUB-ID", help="Grader to prepare for. Default: the embedded one.")
-@click.option("--revision", metavar="COMMIT", help="Commit of the Hub id.")
+@click.option("--revision", metavar="COMMIT", help="Commit of the Hub id, where it is no HUB-ID@COMMIT.")
 @click.option(
     "--max-bytes", type=click.IntRange(min=1_000_000), help="Bound of the folder.  [default: its own, or 4 GB]"
 )

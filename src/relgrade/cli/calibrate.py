@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from relgrade.cli import outcome
+from relgrade.cli.bundle_folder import bundle_folder
 from relgrade.errors import InvalidInput, NoSafeThreshold
 from relgrade.settings import DEFAULT_POINTS, CalibrationSettings, PointSettings, Recipe
 
@@ -138,7 +139,7 @@ def calibrate(
     changes: dict[str, Any] = {"by": by, "cut": cut, "base_rate": base_rate, "label_source": label_source}
     settings = replace(recipe.calibration, **{name: each for name, each in changes.items() if each is not None})
     job = _Job(
-        bundle=_bundle_folder(bundle, is_needed=pairs is not None),
+        bundle=None if bundle is None and pairs is None else bundle_folder(bundle),
         pairs=pairs,
         scores=scores,
         output=output,
@@ -214,22 +215,6 @@ def cut_grades(pairs: Sequence[Pair], settings: CalibrationSettings) -> tuple[li
         if is_number
     ]
     return labelled, replace(settings, cut=None)
-
-
-def _bundle_folder(bundle: Path | None, *, is_needed: bool) -> Path | None:
-    if bundle is None and not is_needed:
-        return None
-    from relgrade.grade.embedded import embedded_bundle
-    from relgrade.grade.grader import DEFAULT_BUNDLE
-
-    if bundle is None:
-        return DEFAULT_BUNDLE
-    embedded = embedded_bundle(str(bundle), folder=DEFAULT_BUNDLE.parent)
-    if embedded is not None:
-        return embedded
-    if not (bundle / "bundle.json").is_file():
-        raise InvalidInput(f"{bundle}: no bundle here; a folder with a bundle.json was expected")
-    return bundle
 
 
 def _decide(

@@ -50,7 +50,7 @@ Exit codes:
 @click.option("--lists", type=_FILE, help="Retrieved documents of each question, a row each.")
 @click.option("--calibration", type=_PATH, help="Other questions, to choose limits on.")
 @click.option("--calibration-lists", type=_FILE, help="Retrieved documents of these.")
-@click.option("--bundle", metavar="FOLDER|HUB-ID", help="Grader.  [default: the embedded one]")
+@click.option("--bundle", metavar="FOLDER|HUB-ID@COMMIT", help="Grader.  [default: the embedded one]")
 @click.option("--point", metavar="NAME", help="Operating point to compress at.  [default: the grader's]")
 @click.option("--few", type=click.IntRange(min=1), default=5, show_default=True, help="Of the row `top few`.")
 @click.option("--max-keep", type=click.IntRange(min=1), help="Adds a row: what the point keeps, at most so many.")

@@ -29,7 +29,7 @@ Exit codes:
 @click.argument("pairs", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
 @click.option("--bundle", metavar="FOLDER|HUB-ID", help="Grader to fit to. Default: the embedded one.")
-@click.option("--revision", metavar="COMMIT", help="Commit of the Hub id.")
+@click.option("--revision", metavar="COMMIT", help="Commit of the Hub id, where it is no HUB-ID@COMMIT.")
 @click.option("--share", default=0.98, show_default=True, help="Of what the grader keeps, to be passed on at least.")
 @click.option("--delta", default=0.1, show_default=True, help="Chance that the promise is broken.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Divides the queries.")

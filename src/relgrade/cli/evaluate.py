@@ -76,12 +76,14 @@ class _Job:
 
 
 @click.command(help=_HELP)
-@click.option("--bundle", metavar="FOLDER|HUB-ID", help="Grader to measure. Default with --pairs: the embedded one.")
+@click.option(
+    "--bundle", metavar="FOLDER|HUB-ID@COMMIT", help="Grader to measure. Default with --pairs: the embedded one."
+)
 @click.option("--pairs", type=_FILE, help="Labelled pairs: .jsonl, .csv, .tsv, .parquet.")
 @click.option("--scores", type=_FILE, help="JSON lines with logit or probability; with --pairs, of the same pairs.")
 @click.option("--predictions", type=_FILE, help="csv with the columns true and pred.")
 @click.option("--calibration-pairs", type=_FILE, help="Labelled pairs of other queries: thresholds of the baselines.")
-@click.option("--against", metavar="FOLDER|HUB-ID", help="Another grader, whose verdicts are compared.")
+@click.option("--against", metavar="FOLDER|HUB-ID@COMMIT", help="Another grader, whose verdicts are compared.")
 @click.option("--point", metavar="NAME", help="Operating point. Default: the bundle's first choice.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Of probabilities in --scores without --bundle.")
 @click.option("--cut", type=float, help="Graded labels: relevant from this grade, or label, on.")

@@ -62,7 +62,7 @@ Exit codes:
     help="Default: table with --query, jsonl for pairs.",
 )
 @click.option("--bundle", metavar="FOLDER|HUB-ID", help="Grader to use. Default: the embedded one.")
-@click.option("--revision", metavar="COMMIT", help="Commit of the Hub id.")
+@click.option("--revision", metavar="COMMIT", help="Commit of the Hub id, where it is no HUB-ID@COMMIT.")
 @click.option(
     "--operating-point",
     "--point",

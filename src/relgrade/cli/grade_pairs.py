@@ -105,7 +105,7 @@ def grade_pairs_file(grader: Grader, job: PairsJob) -> int:
     Raises:
         InvalidData: a bad line without `skip_bad`; everything before it is written.
         InvalidInput: the output belongs to another run.
-        Stop: interrupted, or the disk is full; says what is written and how to go on.
+        Stop: no row at all; or interrupted, or the disk is full, and then it says what is written and how to go on.
     """
     _refuse_same_file(job)
     with ExitStack() as stack:
@@ -127,6 +127,8 @@ def grade_pairs_file(grader: Grader, job: PairsJob) -> int:
                 job=job,
                 progress=progress,
             )
+            if not output.n_rows and not bad.n:
+                raise outcome.Stop(f"{job.source}: no pairs in it: nothing was graded")
             output.finish(prefix)
     return _report(job, output, bad)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,10 +11,10 @@ from relgrade.cli import outcome
 from relgrade.cli.label_options import API, METHOD, PlanOptions, pairs_reader, plan_options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from relgrade.label.estimating import Estimate
     from relgrade.label.plan import Plan, ReadPairs
+
+MAX_REASON = 300  # characters; servers answer with whole pages
 
 _HELP = """Label PAIRS by a teacher LLM and write them to LABELS, with P(relevant) as label.
 
@@ -66,6 +67,7 @@ def run(pairs: str, output: str, urls: tuple[str, ...], source: str | None, spli
     if is_dry:
         show_estimate(expected)
         return
+    _require_folder(output)
     _warn_of_open_text(plan)
     stopped = _ask(read, plan, journal, expected, retry_errors=retry_errors, has_bar=has_bar)
     write_and_report(read, plan, journal=journal, output=output, stopped=stopped)
@@ -80,7 +82,9 @@ def write_and_report(read: ReadPairs, plan: Plan, *, journal: Path, output: str,
     if stopped:
         outcome.warn(f"stopped: {stopped}; raise the limit and run the same command to go on")
     if written.errors_path is not None:
-        outcome.warn(f"{written.n_errors:,} pairs have no label; see {written.errors_path}")
+        every = ", all for one reason" if written.n_errors > 1 else ""
+        why = f"{every}: {written.reason:.{MAX_REASON}}" if written.reason else ""
+        outcome.warn(f"{written.n_errors:,} pairs have no label{why}; see {written.errors_path}")
         click.get_current_context().exit(outcome.NOT_FOUND)
 
 
@@ -95,6 +99,13 @@ def show_estimate(expected: Estimate) -> None:
     click.echo(f"output tokens     {expected.output_tokens:>14,}  at most")
     if expected.cost is not None:
         click.echo(f"cost              {expected.cost:>14,.4f}  at most, in the currency of the prices")
+
+
+def _require_folder(output: str) -> None:
+    """Answers that were paid for need a place: this is told before anything is asked."""
+    folder = Path(output).parent
+    if not folder.is_dir():
+        raise outcome.Stop(f"{output}: there is no folder {folder}; make it, or name a file elsewhere with -o")
 
 
 def _ask(

@@ -24,7 +24,7 @@ Exit codes:
 
 
 @click.command(help=_HELP)
-@click.option("--grader", metavar="FOLDER|HUB-ID|URL", help="Default: the embedded one.")
+@click.option("--grader", metavar="FOLDER|HUB-ID@COMMIT|URL", help="Default: the embedded one.")
 @click.option("--point", metavar="NAME", help="Operating point. Default: the grader's first choice.")
 @click.option("--min-keep", type=click.IntRange(min=0), default=0, show_default=True, help="Keep at least so many.")
 @click.option("--max-keep", type=click.IntRange(min=1), help="Keep at most so many.")

@@ -94,7 +94,9 @@ def as_table(verdicts: Sequence[Verdict], *, query: str, summary: str, file: IO[
 
     console = PlainConsole(file=file, highlight=False, markup=False, emoji=False)
     # Everything of a document goes in as `Text`, which is never read as markup.
-    table = Table(title=Text(_plain(one_line(query), console)), title_justify="left", box=None, padding=(0, 1))
+    title = Text(_plain(one_line(query), console))
+    # Only in an expanded table does a ratio count: else rich takes from each column alike, and verdicts vanish.
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), expand=True)
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("", width=BAR_WIDTH, no_wrap=True)

@@ -45,7 +45,7 @@ Exit codes:
     "bundles",
     multiple=True,
     metavar="[NAME=]PATH",
-    help="Folder, or Hub id with its commit, ID@HASH; several by name, the first is the default.  [default: embedded]",
+    help="Folder, or HUB-ID@COMMIT; several by name, the first is the default.  [default: embedded]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8321, show_default=True, help="0 takes a free one.")

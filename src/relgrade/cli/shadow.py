@@ -38,7 +38,7 @@ Exit codes:
 @click.command(help=_HELP)
 @click.argument("log", type=_FILE)
 @click.option("--format", "kind", type=click.Choice(LOG_KINDS), default="auto", show_default=True, help="Of the log.")
-@click.option("--grader", metavar="FOLDER|HUB-ID|URL", help="Default: the embedded one.")
+@click.option("--grader", metavar="FOLDER|HUB-ID@COMMIT|URL", help="Default: the embedded one.")
 @click.option("--point", metavar="NAME", help="Operating point. Default: the grader's first choice.")
 @click.option("--api-key", envvar="RELGRADE_API_KEY", help="Of a `relgrade serve`. Default: $RELGRADE_API_KEY.")
 @click.option("--verdict-field", metavar="NAME", help="Of a table. Default: the first known name.")

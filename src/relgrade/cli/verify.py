@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from relgrade.cli import outcome
+from relgrade.cli.bundle_folder import bundle_folder
 
 KEY_VARIABLE = "RELGRADE_API_KEY"
 LOGIT_TOLERANCE, SIGMOID_TOLERANCE = 0.1, 0.02
@@ -42,11 +43,8 @@ def verify(url: str, bundle_path: str | None, dialect: Any, tolerance: float | N
     """Ask, compare, print; `_HELP` is what the user reads."""
     from relgrade.bundle import load_bundle
     from relgrade.client.verifying import verify_server
-    from relgrade.grade.embedded import embedded_bundle
-    from relgrade.grade.grader import DEFAULT_BUNDLE
 
-    named = None if bundle_path is None else embedded_bundle(bundle_path, folder=DEFAULT_BUNDLE.parent)
-    bundle = load_bundle(named or bundle_path or DEFAULT_BUNDLE)
+    bundle = load_bundle(bundle_folder(bundle_path))
     key = os.environ.get(KEY_VARIABLE) or None
     report = verify_server(url, bundle, dialect=dialect, api_key=key, timeout_s=timeout)
     allowed = tolerance

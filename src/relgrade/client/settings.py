@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from relgrade.client.failing import OnError, ServedList, require_on_error
 from relgrade.client.wire import GRADE_PATH, TIMEOUT_HEADER
@@ -24,9 +24,7 @@ class ClientSettings:
     model: str | None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url) if isinstance(self.url, str) else urlsplit("")
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise InvalidInput(f"url: http://host:port was expected, got {self.url!r}")
+        parts = require_base_url(self.url)
         if parts.username is not None or parts.password is not None:
             raise InvalidInput("url: a key does not belong in it, where logs would show it; pass api_key")
         key = self.api_key
@@ -54,6 +52,17 @@ class ClientSettings:
     def time_header(remaining_s: float) -> dict[str, str]:
         """Tells the server how long an answer is of use."""
         return {TIMEOUT_HEADER: str(max(1, int(remaining_s * 1000)))}
+
+
+def require_base_url(url: Any) -> SplitResult:
+    """The parts of a server's base URL; raises InvalidInput for what is none."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
+    except ValueError:  # brackets that do not close
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise InvalidInput(f"url: a base URL such as http://localhost:8321 was expected, got {url!r}")
+    return parts
 
 
 def require_top_k(top_k: Any) -> None:

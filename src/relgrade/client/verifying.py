@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from relgrade.bundle import Bundle
 from relgrade.client.exchange import Answer, Tries
 from relgrade.client.failing import ServerError
+from relgrade.client.settings import require_base_url
 from relgrade.errors import InvalidInput
 from relgrade.probability import calibrated_probability, sigmoid
 
@@ -66,11 +67,12 @@ def verify_server(
         timeout_s: for one query with its documents.
 
     Raises:
-        InvalidInput: no such dialect, or the server refuses the pairs as wrong.
+        InvalidInput: no such dialect, no URL of a server, or the server refuses the pairs as wrong.
         ServerError: it does not answer, or not in this dialect.
     """
     if dialect not in get_args(Dialect):
         raise InvalidInput(f"dialect is one of {', '.join(get_args(Dialect))}, got {dialect!r}")
+    require_base_url(url)
     rows_of: dict[str, list[int]] = {}
     for row, golden in enumerate(bundle.goldens):
         rows_of.setdefault(golden.query, []).append(row)

@@ -21,6 +21,7 @@ from relgrade.grade.evidence import with_evidence
 from relgrade.grade.goldens import GOLDEN_TOLERANCE, GoldenReport, check_goldens
 from relgrade.grade.hub import fetch_bundle, is_hub_id
 from relgrade.grade.judging import chunked, count_tokens, judge
+from relgrade.grade.missing import is_there, require_bundle
 from relgrade.grade.panel import Panel
 from relgrade.grade.runtime import Runtime
 from relgrade.grade.runtimes import load_runtime
@@ -78,11 +79,11 @@ class Grader:
 
         Args:
             source: None for the embedded one, which needs no network; the name of a smaller embedded one; the folder of
-                a bundle; or a Hub id `organisation/name`, which needs the extra `hub`. A folder goes before both names.
+                a bundle; or a Hub id `organisation/name@COMMIT` (extra `hub`). A folder goes before both names.
             operating_point: name of the threshold that decides; None takes the bundle's default.
             base_rate: share of the documents at hand that are relevant, in (0, 1); None: that of the calibration pairs.
                 Corrects probabilities and shows thresholds on their scale; what is kept stays the same: `grade.panel`.
-            revision: full commit hash of a Hub id.
+            revision: full commit hash of a Hub id that does not have it after its @.
             n_threads: sequences read at once; None takes the cores of this process, at most 8.
             document_cache: keeps what the model read of each document, for other queries: a folder, shared and kept, or
                 a `DocumentCache`, perhaps of memory alone. States are in int8 and tell much of a text: docs/cache.md.
@@ -301,17 +302,16 @@ def _find_folder(source: str | Path | None, revision: str | None) -> Path:
             raise InvalidInput("revision belongs to a Hub id; the embedded grader has one version, that of relgrade")
         if not DEFAULT_BUNDLE.is_dir():
             raise BundleIncomplete(
-                f"this installation has no embedded grader ({DEFAULT_BUNDLE} is not there); reinstall relgrade, or "
-                "name a bundle: Grader.load('path/to/folder')"
+                f"this installation has no embedded grader (no {DEFAULT_BUNDLE}); reinstall relgrade, or name a bundle"
             )
         return DEFAULT_BUNDLE
     if not isinstance(source, str | Path):
         raise InvalidInput(f"source: a folder, a Hub id or None was expected, got {type(source).__name__}")
     folder = embedded_bundle(source, folder=DEFAULT_BUNDLE.parent) or Path(source)
-    if folder.exists() or isinstance(source, Path) or not is_hub_id(source):
+    if is_there(folder) or isinstance(source, Path) or not is_hub_id(source):
         if revision is not None:
             raise InvalidInput(f"{source} is a folder and has no revision; leave revision out")
-        return folder
+        return require_bundle(folder, folder=DEFAULT_BUNDLE.parent, also=", or a Hub id organisation/name@COMMIT")
     return fetch_bundle(source, revision=revision)
 
 

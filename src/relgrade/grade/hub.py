@@ -13,12 +13,12 @@ from relgrade.bundle.schema import MANIFEST_NAME, Manifest
 from relgrade.errors import BundleError, BundleIncomplete, InvalidInput, MissingExtra
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-_HUB_ID = re.compile(f"{_PART}/{_PART}")
+_HUB_ID = re.compile(f"{_PART}/{_PART}(@.*)?", re.DOTALL)
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def is_hub_id(source: str) -> bool:
-    """True for `organisation/name`."""
+    """True for `organisation/name` and `organisation/name@COMMIT`; whether that is a commit shows in `fetch_bundle`."""
     return _HUB_ID.fullmatch(source) is not None
 
 
@@ -26,24 +26,19 @@ def fetch_bundle(repo_id: str, *, revision: str | None) -> Path:
     """Download a bundle, or take it from the Hub's cache; offline, the cache is enough.
 
     Args:
-        repo_id: `organisation/name`.
-        revision: full commit hash. Branches and tags are refused: they can be moved, and a grader whose verdicts may
-            change overnight cannot be calibrated.
+        repo_id: `organisation/name`, or with its commit `organisation/name@COMMIT`.
+        revision: full commit hash, where the id has none. Branches and tags are refused: they can be moved, and a
+            grader whose verdicts may change overnight cannot be calibrated.
 
     Returns:
         A folder for `load_bundle`.
 
     Raises:
-        InvalidInput: no commit hash.
+        InvalidInput: no commit hash, or two.
         MissingExtra: huggingface_hub is not installed.
         BundleError: the Hub cannot be reached, or has no such repository, commit or manifest, or asks for permission.
     """
-    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
-        raise InvalidInput(
-            f"{repo_id}: no folder here, and as a Hub id it needs revision=, the 40 hexadecimal digits of a commit, "
-            f"got {revision!r}; "
-            "branches and tags can move, and the verdicts with them. The commit stands under 'Files and versions'"
-        )
+    repo_id, revision = _pinned(repo_id, revision)
     try:
         from huggingface_hub import errors, snapshot_download
     except ImportError as error:
@@ -62,6 +57,21 @@ def fetch_bundle(repo_id: str, *, revision: str | None) -> Path:
         raise BundleError(f"{place}: {message}") from error
 
 
+def _pinned(source: str, revision: str | None) -> tuple[str, str]:
+    """The id and its one commit, which stands in the id or beside it."""
+    repo_id, at, commit = source.partition("@")
+    if at and revision is not None:
+        raise InvalidInput(f"{source}: its commit is there already, and revision={revision!r} besides; leave one out")
+    found = commit if at else revision
+    if not isinstance(found, str) or not _COMMIT.fullmatch(found):
+        raise InvalidInput(
+            f"{repo_id}: no folder here, and a Hub id needs the 40 hexadecimal digits of a commit, as "
+            f"{repo_id}@COMMIT or as revision=COMMIT, got {'none' if found is None else repr(found)}; "
+            "branches and tags can move, and the verdicts with them. The commit stands under 'Files and versions'"
+        )
+    return repo_id, found
+
+
 def _listed_names(folder: Path, place: str) -> list[str]:
     path = folder / MANIFEST_NAME
     if not path.is_file():
@@ -77,7 +87,7 @@ def _explain(error: Exception, errors: Any) -> str | None:
     if isinstance(error, errors.GatedRepoError):
         return "access is gated; accept its terms on the Hub, then log in with: hf auth login"
     if isinstance(error, errors.RevisionNotFoundError):
-        return "the repository has no such commit; check revision="
+        return "the repository has no such commit; check it"
     if isinstance(error, errors.RepositoryNotFoundError):
         return "no such repository, or a private one; check the id, or log in with: hf auth login"
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled | ConnectionError):

@@ -11,8 +11,8 @@ from relgrade.errors import InvalidInput
 
 _SCHEMES = ("http://", "https://")
 _EXPECTED = (
-    "None for the embedded grader, the folder or Hub id of a bundle, the URL of `relgrade serve`, or an object with "
-    "grade() and filter() was expected"
+    "None for the embedded grader, the folder of a bundle or its organisation/name@COMMIT on the Hub, the URL of "
+    "`relgrade serve`, or an object with grade() and filter() was expected"
 )
 
 
@@ -25,8 +25,8 @@ def open_grader(source: Any = None, *, operating_point: str | None = None, api_k
     """An object with `grade(query, documents)` and `filter(query, documents, policy=...)`.
 
     Args:
-        source: None for the embedded grader; the folder or Hub id of a bundle; the URL of `relgrade serve`; or a
-            `Grader`, a `Client`, or any object with the two methods, which is used as it is.
+        source: None for the embedded grader; the folder of a bundle, or its Hub id `organisation/name@COMMIT`; the URL
+            of `relgrade serve`; or a `Grader`, a `Client`, or any object with the two methods, which is used as it is.
         operating_point: name of the threshold that decides; None takes the default of the grader.
         api_key: of a server; nothing else has one.
 

@@ -54,6 +54,9 @@ class Journal:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        if not self.path.parent.is_dir():  # SQLite says no more than that it cannot open the file
+            advice = f"there is no folder {self.path.parent}; make it, or name another journal (--journal)"
+            raise OutputError(f"the journal cannot be made: {advice}", path=self.path)
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         with self._errors():
             self._db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)

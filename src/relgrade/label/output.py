@@ -31,6 +31,7 @@ class Written:
     n_labels: int
     n_errors: int  # pairs without a label, in the file beside
     errors_path: Path | None  # that file; None: there are none
+    reason: str | None = None  # why pairs have no label, where all of them lack it for the same reason
 
 
 def errors_path_for(output: Path | str) -> Path:
@@ -70,6 +71,7 @@ def write_labels(read: ReadPairs, plan: Plan, *, journal: Path | str, output: Pa
     if output.resolve() == Path(journal).resolve():
         raise InvalidInput(f"{output}: is the journal; labels need a file of their own")
     n_errors = 0
+    reasons: set[str] = set()  # two at most: it matters whether there is one, and memory must not grow with the pairs
     with replaced_file(side) as errors:
 
         def labelled() -> Iterator[Pair]:
@@ -79,12 +81,15 @@ def write_labels(read: ReadPairs, plan: Plan, *, journal: Path | str, output: Pa
                     yield labelled_pair(pair, label)
                 else:
                     n_errors += 1
+                    if len(reasons) < 2:
+                        reasons.add(label.error or "")
                     errors.write(dump_json(_error_row(label)).encode("utf-8") + b"\n")
 
         n_labels = write_pairs(output, labelled())
     if not n_errors:
         side.unlink(missing_ok=True)
-    return Written(n_labels, n_errors, side if n_errors else None)
+    reason = reasons.pop() if len(reasons) == 1 else None
+    return Written(n_labels, n_errors, side if n_errors else None, reason)
 
 
 def labelled_pair(pair: Pair, label: Label) -> Pair:

@@ -11,12 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relgrade.bundle import Bundle, load_bundle
+from relgrade.bundle import Bundle
 from relgrade.errors import InvalidInput, InvalidSettings
 from relgrade.grade.document_cache import DocumentCache
-from relgrade.grade.embedded import embedded_bundle
-from relgrade.grade.grader import DEFAULT_BUNDLE, Grader
-from relgrade.grade.hub import fetch_bundle, is_hub_id
+from relgrade.grade.grader import Grader, open_bundle
 from relgrade.grade.long_documents import LongDocumentRuntime
 from relgrade.grade.panel import Panel
 from relgrade.grade.parts import MAX_PARTS
@@ -158,20 +156,12 @@ def load_bundle_and_runtime(
 
     Args:
         source: None for the embedded bundle, the name of another embedded one, a folder, or a Hub id with its commit,
-            `organisation/name@hash`.
+            `organisation/name@COMMIT`.
         n_threads: sequences read at once; None takes the cores of this process.
         document_cache: of documents that were read before; several bundles may share it.
 
     Raises:
         RelgradeError: as `Grader.load`.
     """
-    if source is None:
-        folder = DEFAULT_BUNDLE
-    elif (embedded := embedded_bundle(source, folder=DEFAULT_BUNDLE.parent)) is not None:
-        folder = embedded
-    else:
-        name, _, revision = str(source).partition("@")
-        is_folder = Path(source).exists() or not is_hub_id(name)
-        folder = Path(source) if is_folder else fetch_bundle(name, revision=revision or None)
-    bundle = load_bundle(folder)
+    bundle = open_bundle(source)
     return bundle, load_runtime(bundle, n_threads=n_threads, document_cache=document_cache)

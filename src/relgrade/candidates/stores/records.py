@@ -33,7 +33,9 @@ class StoreLocation:
         if self.kind not in STORE_KINDS:
             raise InvalidInput(f"a store is one of {', '.join(STORE_KINDS)}, got {self.kind!r}")
         if not self.collection.strip():
-            raise InvalidInput(f"{self.kind}: the name of a collection is needed")
+            raise InvalidInput(
+                f"{self.kind}: the name of a collection is needed; name it with --collection, or collection= in Python"
+            )
 
     @classmethod
     def parse(cls, text: str, *, collection: str | None, api_key: str | None = None) -> Self | None:

@@ -33,8 +33,8 @@ class RelgradeRanker:
     stands there as `retrieval_score`. A document without text content is rejected: nothing in it can answer.
 
     Args:
-        grader: None for the embedded one, the folder or Hub id of a bundle, or the URL of `relgrade serve`. A `Grader`
-            or `Client` works too, but a pipeline with one cannot be written to a file.
+        grader: None for the embedded one, the folder of a bundle or its Hub id `organisation/name@COMMIT`, or the URL
+            of `relgrade serve`. A `Grader` or `Client` works too, but a pipeline with one cannot be written to a file.
         operating_point: name of the threshold that decides; None: the grader's default.
         policy: a `KeepPolicy`, or a mapping of its fields as in a pipeline file: how few and how many are kept.
         on_error: when the grader fails: "raise", "keep_all" or "drop_all". The latter two are logged and fill the
