@@ -157,7 +157,8 @@ def _require_sound(arrays: Mapping[str, NDArray[Any]], about: Mapping[str, Any],
 def codes_of(vectors: Array) -> NDArray[np.int8]:
     """Vectors in int8, the largest entry of each at 127; those of `unit(codes)` are the codes again."""
     largest = np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-9)
-    return np.rint(vectors / largest * _LARGEST_CODE).astype(np.int8)
+    codes: NDArray[np.int8] = np.rint(vectors / largest * _LARGEST_CODE).astype(np.int8)
+    return codes
 
 
 def unit(vectors: Array) -> Array:
