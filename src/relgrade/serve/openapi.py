@@ -13,7 +13,13 @@ from relgrade.serve.routes_rerank import RERANK_PATHS
 
 _TEXT = {"type": "string"}
 _QUERY = {"type": "string", "pattern": r"\S", "description": "Not blank."}
-_FLAG = {"type": ["boolean", "null"]}
+_FLAG: dict[str, Any] = {  # as `Fields.flag` reads it
+    "anyOf": [
+        {"type": ["boolean", "null"]},
+        {"enum": [0, 1]},
+        {"type": "string", "pattern": r"^\s*([Tt][Rr][Uu][Ee]|1|[Yy][Ee][Ss]|[Ff][Aa][Ll][Ss][Ee]|0|[Nn][Oo]|)\s*$"},
+    ]
+}
 _COUNT = {"type": ["integer", "null"], "minimum": 0}
 _METADATA = {"type": "object", "additionalProperties": True}
 
