@@ -1,4 +1,4 @@
-"""Fills README.md: tables from benchmarks/results/quality.json and rag.json, and the output below each code block.
+"""Fills README.md: tables from benchmarks/results (quality, rag, speed), and the output below each code block.
 
     python docs/make_readme.py
 
@@ -24,6 +24,8 @@ RAG_RESULTS = ROOT / "benchmarks" / "results" / "rag.json"
 GENERATOR_RESULTS = ROOT / "benchmarks" / "results" / "rag_generator.json"
 START, END = "<!-- quality: start, by docs/make_readme.py -->", "<!-- quality: end -->"
 CARD_START, CARD_END = "<!-- card: start, by docs/make_readme.py -->", "<!-- card: end -->"
+SPEED_RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
+SPEED_START, SPEED_END = "<!-- speed: start, by docs/make_readme.py -->", "<!-- speed: end -->"
 COMPRESSION_START, COMPRESSION_END = "<!-- compression: start, by docs/make_readme.py -->", "<!-- compression: end -->"
 GENERATOR_START, GENERATOR_END = "<!-- generator: start, by docs/make_readme.py -->", "<!-- generator: end -->"
 NOT_MEASURED = "Not measured yet: `make quality` writes `benchmarks/results/quality.json`, this table follows from it."
@@ -54,6 +56,7 @@ def main() -> None:
     """Write the pages."""
     page = with_results(README.read_text(encoding="utf-8"), read_results())
     page = with_part(page, CARD_START, CARD_END, short_cards(_read(RAG_RESULTS)))
+    page = with_part(page, SPEED_START, SPEED_END, speed(_read(SPEED_RESULTS)))
     namespace: dict[str, Any] = {}
     page = PYTHON_BLOCK.sub(lambda block: with_output(block.group(), namespace), page)
     README.write_text(page, encoding="utf-8")
@@ -160,6 +163,23 @@ def _number(value: float | None) -> str:
 
 def _bold(text: str, is_bold: bool) -> str:
     return f"**{text}**" if is_bold else text
+
+
+def speed(report: Mapping[str, Any]) -> str:
+    """Each contender on lists of mixed length, two threads."""
+    raced = report["threads_2"]
+    rows = [
+        [name, f"{row['mixed']['pairs_a_second']:.0f}", f"{row['mixed']['p50_ms']:,.0f}", _times(row["mixed"])]
+        for name, row in raced["contenders"].items()
+        if not name.startswith("relgrade pairs")
+    ]
+    heads = ["two threads, 20 documents of mixed length", "documents a second", "ms a list", "times, by processor"]
+    return table(heads, sorted(rows, key=lambda row: -float(row[1])))
+
+
+def _times(cell: Mapping[str, Any]) -> str:
+    middle, low, high = cell["cpu_ratio"]
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
 # --- the cards of the RAG benchmark
