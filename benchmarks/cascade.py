@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--recipe", type=Path, default=ROOT / "recipes" / "default.toml", help="that made the bundle")
     add("--bundle", help="left out: the embedded default")
     add("--share", type=float, default=0.98, help="of what the full grader keeps, to be passed on at least")
-    add("--limit-queries", type=int, default=250, help="test queries of each collection")
+    add("--limit-queries", type=int, default=100, help="test queries of each collection")
     add("--cache", type=Path, default=ROOT / "runs" / "quality", help="where scores are kept")
     add("--output", type=Path, default=ROOT / "benchmarks" / "results" / "cascade.json")
     options = parser.parse_args(arguments)
@@ -82,22 +82,19 @@ def draw_fitting_pairs(recipe: Recipe) -> list[Pair]:
 
 def read_tests(options: Any, grader: Grader) -> list[tuple[Collection, np.ndarray, list[Pair]]]:
     """Test pairs of each collection, the grader's logits, and random documents of the same queries."""
-    labelled = read_labelled(options.data)
+    labelled = read_labelled(options.data, limit_queries=options.limit_queries)
     scorer, cache = GraderScorer(grader), CachedScores(options.cache)
     tests = []
     for whole in labelled.tests:
         rng = np.random.default_rng(0)
         logits = cache.get(scorer, texts_of(whole.pairs), whole.corpus, lambda _: None)
-        queries = np.unique(whole.query_ids)
-        rows = np.flatnonzero(np.isin(whole.query_ids, rng.permutation(queries)[: options.limit_queries]))
-        pairs = tuple(whole.pairs[row] for row in rows)
-        first = {pair.query_id: pair for pair in pairs}
+        first = {pair.query_id: pair for pair in whole.pairs}
         drawn = [
             replace(pair, doc_id=f"random-{i}", document=whole.corpus[int(i)], label=0.0)
             for pair in first.values()
             for i in rng.integers(0, len(whole.corpus), N_RANDOM)
         ]
-        tests.append((replace(whole, pairs=pairs, is_answerable=whole.is_answerable[rows]), logits[rows], drawn))
+        tests.append((whole, logits, drawn))
     return tests
 
 
