@@ -3,7 +3,7 @@
     python docs/make_paper.py
 
 A table stands between `<!-- table NAME -->` and `<!-- /table -->`; NAME is that of `python -m benchmarks.paper.tables`.
-tests/test_paper_page.py fails while the page is out of date.
+tests/test_filled_pages.py fails while the page is out of date.
 """
 
 import re

@@ -2,7 +2,7 @@
 
     python docs/make_performance.py
 
-A table stands between `<!-- table NAME -->` and `<!-- /table -->`. tests/test_performance_page.py fails while the page
+A table stands between `<!-- table NAME -->` and `<!-- /table -->`. tests/test_filled_pages.py fails while the page
 is out of date.
 """
 
