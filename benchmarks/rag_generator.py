@@ -77,8 +77,12 @@ def prompt_of(query: str, passages: Sequence[str]) -> str:
 
 
 def summarise(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, dict[str, Any]]:
-    """For each context: the share of replies with the year, that of contexts with it, and the size of both."""
+    """For each context: the share of replies with the year, that of contexts with it, and the size of both.
+
+    `gain` is the share less that of the unfiltered list, on the same questions and draws.
+    """
     results = {}
+    unfiltered = np.array([float(row["is_right"]) for row in rows if row["context"] == CONTEXTS[0]])
     for name in CONTEXTS:
         own = [row for row in rows if row["context"] == name]
         right = np.asarray([row["is_right"] for row in own], dtype=np.bool_)
@@ -86,7 +90,10 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, seed: int) -> dict[str, dict
         share = share_estimate(
             right, ratio_draws(counts, right.astype(np.float64), np.ones(len(own))), n_pairs=len(own)
         )
+        gain = right - unfiltered  # rows stand in the order of the questions, whatever the context
+        low, high = np.quantile(ratio_draws(counts, gain, np.ones(len(own))), [0.025, 0.975])
         results[name] = {
+            "gain": {"value": float(gain.mean()), "low": float(low), "high": float(high)},
             "right": share.value,
             "low": share.low,
             "high": share.high,

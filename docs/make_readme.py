@@ -28,6 +28,13 @@ SPEED_RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 SPEED_START, SPEED_END = "<!-- speed: start, by docs/make_readme.py -->", "<!-- speed: end -->"
 COMPRESSION_START, COMPRESSION_END = "<!-- compression: start, by docs/make_readme.py -->", "<!-- compression: end -->"
 GENERATOR_START, GENERATOR_END = "<!-- generator: start, by docs/make_readme.py -->", "<!-- generator: end -->"
+GENERATOR_HEADS = [
+    "it reads",
+    "year in the reply",
+    "more than without a filter",
+    "year in the context",
+    "prompt tokens",
+]
 NOT_MEASURED = "Not measured yet: `make quality` writes `benchmarks/results/quality.json`, this table follows from it."
 OUTPUT = "# ->"
 NAMES = {"grader": "relgrade", "bm25": "BM25", "cosine": "MiniLM cosine"}
@@ -251,13 +258,14 @@ def generator(report: Mapping[str, Any]) -> str:
         [
             name,
             _share({"value": each["right"], "low": each["low"], "high": each["high"]}),
+            _share(each["gain"]) if each["gain"]["value"] else "",
             f"{each['year_in_context']:.2f}",
             f"{each['prompt_tokens']:,.0f}",
         ]
         for name, each in report["contexts"].items()
     ]
     head = f"{report['n_questions']} questions, {report['model']}:"
-    return f"{head}\n\n{table(['it reads', 'year in the reply', 'year in the context', 'prompt tokens'], rows)}"
+    return f"{head}\n\n{table(GENERATOR_HEADS, rows)}"
 
 
 def _share(found: Mapping[str, Any]) -> str:

@@ -202,6 +202,9 @@ def test_a_generator_reads_what_filters_leave(tmp_path, capsys):
     right = {name: each["right"] for name, each in report["contexts"].items()}
     assert right["gold paragraph alone"] == 1.0
     assert right["nothing"] == 0.0
+    for each in report["contexts"].values():
+        assert each["gain"]["value"] == pytest.approx(each["right"] - right["no filter"])
+        assert each["gain"]["low"] <= each["gain"]["value"] <= each["gain"]["high"]
     assert report["contexts"]["nothing"]["year_in_context"] == 0.0
     assert report["contexts"]["relgrade balanced"]["prompt_tokens"] < report["contexts"]["no filter"]["prompt_tokens"]
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == right
