@@ -34,18 +34,18 @@ def name_of(row: Row) -> str:
 
 def worth(rows: Sequence[Row], test: str) -> str:
     """Each row by argmax and by the threshold of the calibration pairs, on one test set."""
-    lines, share = [], ""
+    lines = []
     for row in rows:
         plain, best = reading_of(row, test, ARGMAX), reading_of(row, test, BEST)
         plain = plain or reading_of(row, test, "unparsed as FAIL")
         if plain is None:
             continue
-        share = f"{plain['n_relevant'] / plain['n_pairs']:.3f} of {plain['n_pairs']:,} pairs are relevant"
+        pairs = [f"{row['data']['n_train']:,}", f"{plain['n_pairs']:,} ({plain['n_relevant'] / plain['n_pairs']:.3f})"]
         own = [value(plain, name) for name in ("precision", "recall", "f1")]
         chosen = ["-"] * 3 if best is None else [value(best, name) for name in ("precision", "recall", "f1")]
-        lines.append([name_of(row), f"{row['data']['n_train']:,}", *own, *chosen, interval(plain, "average_precision")])
-    heads = ["row", "pairs", "argmax: precision", "recall", "F1", "best F1: precision", "recall", "F1", "AP"]
-    return f"{test}: {share}\n\n{table(heads, lines)}"
+        lines.append([name_of(row), *pairs, *own, *chosen, interval(plain, "average_precision")])
+    chosen_heads = ["argmax: precision", "recall", "F1", "best F1: precision", "recall", "F1"]
+    return table(["row", "pairs", f"of {test} (relevant)", *chosen_heads, "AP"], lines)
 
 
 def balance(rows: Sequence[Row], test: str = TOP20) -> str:
