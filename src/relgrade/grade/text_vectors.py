@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from relgrade.bundle import Bundle, load_bundle
+from relgrade.bundle import Bundle
 from relgrade.encoding import TextEncoder, TextTemplate, clean_text
 from relgrade.errors import BundleCorrupt, BundleError, InvalidInput
-from relgrade.grade.embedded import embedded_bundle
-from relgrade.grade.grader import DEFAULT_BUNDLE
+from relgrade.grade.grader import open_bundle
 from relgrade.grade.interaction import ENCODER_ROLE
 from relgrade.grade.sessions import SequencePool, as_input, open_session
 from relgrade.grade.tokenizer import TOKENIZER_NAME, read_tokenizer
@@ -56,13 +55,13 @@ class TextVectors:
 
     @classmethod
     def load(cls, source: Path | str | None = None, *, n_threads: int | None = None) -> Self:
-        """Open the encoder of a bundle's folder or of an embedded one by name, of the embedded default for None.
+        """Open the encoder of a bundle that is named as for `Grader.load`.
 
         Raises:
             BundleError: it is not there, damaged, or has no encoder of single texts.
+            InvalidInput: a Hub id without its commit.
         """
-        folder = DEFAULT_BUNDLE if source is None else embedded_bundle(source, folder=DEFAULT_BUNDLE.parent) or source
-        return cls(load_bundle(folder), n_threads=n_threads)
+        return cls(open_bundle(source), n_threads=n_threads)
 
     def encode(self, texts: Sequence[str], *, kind: Literal["query", "document"]) -> NDArray[np.float32]:
         """Vectors of length 1, shape (n_texts, dimension); of a query the first window alone is read."""
