@@ -105,7 +105,7 @@ def distil(
             journal.append([run.row(0, run.measure(held_out))])
         run.train(train, held_out, journal, on_step=on_step)
         lines = (output / JOURNAL_NAME).read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if _row_name(row) == run.row_name(row.get("step"))]
+        rows = [row for row in map(json.loads, lines) if row.get("run") == run.name]
     before, after = ((row["token_cosine"], row["vector_cosine"]) for row in (rows[0], rows[-1]))
     return DistillationReport(
         smaller, sum(map(len, batches)), sum(len(w) for b in batches for w in b), run.step, before, after
@@ -131,6 +131,7 @@ class _Run:
         self._encode = _encode(smaller, settings)
         self._store = store
         self._settings, self._checkpoint, self._identity = settings, checkpoint, identity
+        self.name = identity[:_SHORT]
         self._weights = {name: weight for name, weight in smaller.named_parameters() if weight.requires_grad}
         self._optimiser = torch.optim.AdamW(
             self._weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -138,11 +139,11 @@ class _Run:
 
     def row(self, step: int, values: Mapping[str, float]) -> dict[str, Any]:
         """Of the journal. A folder may hold rows of other runs, whose checkpoint was taken away."""
-        return {"run": self._identity[:_SHORT], "step": step, **values}
+        return {"run": self.name, "step": step, **values}
 
-    def row_name(self, step: Any) -> str:
+    def row_name(self, step: int) -> str:
         """The key of this run's row of a step."""
-        return _row_name({"run": self._identity[:_SHORT], "step": step})
+        return _row_name(self.row(step, {}))
 
     def train(
         self,
