@@ -1,6 +1,7 @@
 """What the machine can do at most: matrix products alone, in onnxruntime, with the shapes of the encoder."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,20 +39,20 @@ def encoder_rate(path: Any, *, n_tokens: int = 170, seconds: float = 1.0) -> flo
     ids = np.random.default_rng(0).integers(1000, 20000, (1, n_tokens))
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     feed = {each.name: feed[each.name] for each in session.get_inputs()}
-    return n_tokens / _best(lambda: session.run(None, feed), seconds=seconds)
+    return n_tokens / best_seconds(lambda: session.run(None, feed), seconds=seconds)
 
 
 def _rate(session: ort.InferenceSession, x: Any, *, seconds: float) -> float:
-    return 2 * N_TOKENS * N_IN * N_OUT / _best(lambda: session.run(None, {"x": x}), seconds=seconds) / 1e9
+    return 2 * N_TOKENS * N_IN * N_OUT / best_seconds(lambda: session.run(None, {"x": x}), seconds=seconds) / 1e9
 
 
-def _best(run: Any, *, seconds: float) -> float:
+def best_seconds(run: Any, *, seconds: float, clock: Callable[[], float] = time.thread_time) -> float:
     """CPU seconds of the quickest run: others on the machine make a run slower, never quicker."""
     best, spent = float("inf"), 0.0
     while spent < seconds:
-        start = time.thread_time()
+        start = clock()
         run()
-        used = time.thread_time() - start
+        used = clock() - start
         best, spent = min(best, used), spent + used
     return best
 
