@@ -12,11 +12,17 @@ import contextlib
 import io
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.markdown import table  # noqa: E402
+from benchmarks.speed.tables import with_quartiles  # noqa: E402
+
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
 RAG_PAGE = ROOT / "docs" / "rag.md"
@@ -158,12 +164,6 @@ def interval(estimate: Mapping[str, Any]) -> str:
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
-def table(columns: list[str], rows: list[list[str]]) -> str:
-    """Markdown; the first column to the left, the others to the right."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
@@ -176,17 +176,17 @@ def speed(report: Mapping[str, Any]) -> str:
     """Each contender on lists of mixed length, two threads."""
     raced = report["threads_2"]
     rows = [
-        [name, f"{row['mixed']['pairs_a_second']:.0f}", f"{row['mixed']['p50_ms']:,.0f}", _times(row["mixed"])]
+        [
+            name,
+            f"{row['mixed']['pairs_a_second']:.0f}",
+            f"{row['mixed']['p50_ms']:,.0f}",
+            with_quartiles(row["mixed"]["cpu_ratio"], digits=1),
+        ]
         for name, row in raced["contenders"].items()
         if not name.startswith("relgrade pairs")
     ]
     heads = ["two threads, 20 documents of mixed length", "documents a second", "ms a list", "times, by processor"]
     return table(heads, sorted(rows, key=lambda row: -float(row[1])))
-
-
-def _times(cell: Mapping[str, Any]) -> str:
-    middle, low, high = cell["cpu_ratio"]
-    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
 # --- the cards of the RAG benchmark

@@ -81,6 +81,8 @@ def test_the_table_of_results_is_that_of_the_report(maker):
 def test_the_cards_are_those_of_their_reports(maker):
     card = maker.short_cards(json.loads(maker.RAG_RESULTS.read_text(encoding="utf-8")))
     assert maker.with_part(PAGE, maker.CARD_START, maker.CARD_END, card) == PAGE, "run: python docs/make_readme.py"
+    speed = maker.speed(json.loads(maker.SPEED_RESULTS.read_text(encoding="utf-8")))
+    assert maker.with_part(PAGE, maker.SPEED_START, maker.SPEED_END, speed) == PAGE, "run: python docs/make_readme.py"
     page = maker.RAG_PAGE.read_text(encoding="utf-8")
     assert maker.with_cards(page) == page, "out of date; run: python docs/make_readme.py"
 

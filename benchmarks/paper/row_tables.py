@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
+
 ARGMAX, PRIOR, BEST = "argmax", "argmax, prior corrected", "best F1 on calibration"
 BASE_RATE = "calibrated to the base rate"
 TOP20 = "multihop_rag_top20"
@@ -124,11 +126,6 @@ def interval(reading: Mapping[str, Any], name: str) -> str:
     if measure["low"] is None:
         return f"{measure['value']:.3f}"
     return f"{measure['value']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]"
-
-
-def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines))
 
 
 def _number(number: float | None) -> str:

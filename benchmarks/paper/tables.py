@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper.row_tables import load_rows, reports, table
+from benchmarks.markdown import table
+from benchmarks.paper.row_tables import load_rows, reports
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -23,7 +24,7 @@ def main() -> None:
         print(f"\n## {name}\n\n{text}")
 
 
-def all_tables(folder: Path) -> dict[str, str]:
+def all_tables(folder: Path = FOLDER) -> dict[str, str]:
     """Markdown of every table that has results, by name."""
     rows = load_rows(folder)
     found = dict(reports(rows)) if rows else {}

@@ -1,43 +1,25 @@
-"""Fills the tables of docs/performance.md from benchmarks/results/speed.json and frontier.json.
-
-    python docs/make_performance.py
-
-A table stands between `<!-- table NAME -->` and `<!-- /table -->`. tests/test_filled_pages.py fails while the page
-is out of date.
-"""
+"""Tables of docs/performance.md from results that are committed."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "performance.md"
-RESULTS = ROOT / "benchmarks" / "results"
-PART = re.compile(r"(?P<start><!-- table (?P<name>[^>]+?) -->\n).*?(?P<end><!-- /table -->)", re.DOTALL)
+from benchmarks.markdown import table
+
+FOLDER = Path(__file__).resolve().parents[1] / "results"
 KINDS = ("short", "mixed", "long")
 
 
-def main() -> None:
-    """Write the page."""
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def filled(page: str) -> str:
-    """The page with its tables replaced.
-
-    Raises:
-        KeyError: it asks for a table that is not made here.
-    """
-    speed, frontier = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("speed", "frontier"))
-    tables = {
+def all_tables(folder: Path = FOLDER) -> dict[str, str]:
+    """Markdown of every table, by name."""
+    speed, frontier = (json.loads((folder / f"{name}.json").read_text()) for name in ("speed", "frontier"))
+    return {
         "race, 1 thread": race(speed["threads_1"]),
         "race, 2 threads": race(speed["threads_2"]),
         "tiers": tiers(frontier),
         "growth": growth(speed["growth"]),
     }
-    return PART.sub(lambda part: f"{part['start']}\n{tables[part['name']]}\n\n{part['end']}", page)
 
 
 def race(found: Mapping[str, Any]) -> str:
@@ -45,7 +27,7 @@ def race(found: Mapping[str, Any]) -> str:
     rows = []
     for name, row in found["contenders"].items():
         mixed = row["mixed"]
-        times = [_times(row[kind]["cpu_ratio"]) for kind in KINDS]
+        times = [with_quartiles(row[kind]["cpu_ratio"]) for kind in KINDS]
         latency = [f"{mixed[key]:,.0f}" for key in ("p50_ms", "p95_ms")]
         rows.append([name, f"{mixed['pairs_a_second']:.1f}", *latency, *times, f"{row['peak_mb']:,.0f}"])
     heads = ["on lists of 20", "pairs/s, mixed", "p50 ms", "p95 ms", *(f"times, {kind}" for kind in KINDS), "peak MB"]
@@ -63,7 +45,7 @@ def tiers(found: Mapping[str, Any]) -> str:
             f"{tier['margin']:+.3f}",
             f"{tier['worst_difference']:+.3f}",
             f"{tier['pairs_a_second']:.0f}",
-            _times((tier["times"], tier["times_low"], tier["times_high"])),
+            with_quartiles((tier["times"], tier["times_low"], tier["times_high"])),
             f"{tier['megabytes']:.1f}",
         ]
         for tier in ordered
@@ -78,16 +60,7 @@ def growth(rows: Sequence[Mapping[str, float]]) -> str:
     return table(["pairs", "processor ms a pair", "MB of the process after them"], cells)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column to the left, the others to the right."""
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _times(ratio: Sequence[float]) -> str:
-    middle, low, high = ratio
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-
-
-if __name__ == "__main__":
-    main()
+def with_quartiles(ratio: Sequence[float], *, digits: int = 2) -> str:
+    """A ratio with its quartiles."""
+    middle, low, high = (f"{each:.{digits}f}" for each in ratio)
+    return f"{middle} [{low}, {high}]"
