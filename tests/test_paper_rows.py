@@ -81,6 +81,7 @@ def test_what_decides_a_row_and_what_does_not(table):
     assert row_key(row, replace(table, rows=table.rows[:1]), {}) == key
     assert row_key(row, replace(table, pairs=41), {}) != key
     assert row_key(replace(row, seed=3), table, {}) != key
+    assert row_key(row, replace(table, training=replace(table.training, sharded=True)), {}) == key
     assert row_key(row, table, {table.train: "other bytes"}) != key
 
 
@@ -164,11 +165,15 @@ def test_too_little_memory_is_told_before_training(table, tmp_path, monkeypatch)
         run_rows(table, output=tmp_path, results=tmp_path, only=["c"])
 
 
-def test_memory_is_estimated_by_what_is_trained(table):
+def test_memory_is_estimated_by_what_is_trained(table, monkeypatch):
     c, lora = (trained._student(job(table, name)) for name in ("c", "lora"))
     estimates = [memory.estimate_memory(student, table.training) for student in (c, lora)]
     assert estimates[0].training_mb == pytest.approx(3 * estimates[0].weights_mb)
     assert estimates[1].training_mb < estimates[0].training_mb
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    sharded = memory.estimate_memory(trained._student(job(table, "c")), replace(table.training, sharded=True))
+    assert sharded.weights_mb == pytest.approx(estimates[0].weights_mb / 4)
+    assert sharded.training_mb == pytest.approx(estimates[0].training_mb / 4)
     require_memory(estimates[0], available_mb=None)
     require_memory(MemoryEstimate(1.0, 1.0, 1.0), available_mb=3.0)
     assert available_memory() is None or available_memory() > 0

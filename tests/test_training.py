@@ -296,9 +296,9 @@ def test_leaves_no_trace(make_student, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_shards_are_refused(make_student, tmp_path, monkeypatch, name):
+def test_shards_of_a_launcher_are_refused(make_student, tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "true")
-    with pytest.raises(TrainingError, match=rf"{name} asks for a model in shards.*torchrun"):
+    with pytest.raises(TrainingError, match=rf"{name} asks for a model in shards.*training.sharded.*torchrun"):
         fit(make_student(), TRAIN, VALIDATION, SETTINGS, output=tmp_path / "run", seed=0)
     assert not (tmp_path / "run").exists()
 

@@ -129,6 +129,7 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     source_weight_power: float = 0.0  # a pair of a source of n pairs weighs n ** -power: 1 makes sources equal
     bf16: Literal["auto", "on", "off"] = "auto"  # auto: where the hardware has it
+    sharded: bool = False  # processes of torchrun share weights, gradients and optimiser (FSDP), else each holds all
     checkpoint_steps: int = 200  # optimiser steps between checkpoints and validations
     keep_checkpoints: int = 2
     patience: int = 5  # validations without gain before training stops

@@ -31,6 +31,7 @@ The steps, each with files of its own in the output folder:
 Interrupted, the same command goes on where it was. A step is done again when its settings or inputs change.
 
 Several GPUs share the training under torchrun --nproc-per-node N -m relgrade train; training.batch_pairs is each one's.
+With training.sharded they share the model too (FSDP).
 
 \b
 Exit codes:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from relgrade.errors import TrainingError
+from relgrade.pipeline.processes import n_processes
 from relgrade.settings import TrainingSettings
 from relgrade.student.student import Student
 
@@ -56,7 +57,8 @@ def estimate_memory(student: Student, training: TrainingSettings) -> MemoryEstim
 
     Activations: 34 bytes a token, layer and hidden unit in 16 bits, twice that in 32, and 5 bytes (10) for each
     attention score (Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models", section
-    4.1); with gradient checkpointing, the inputs of the layers and one layer's own.
+    4.1); with gradient checkpointing, the inputs of the layers and one layer's own. Of a sharded model, the share of a
+    process.
     """
     weights = list(student.parameters())
     n_weights = sum(weight.numel() for weight in weights)
@@ -73,7 +75,8 @@ def estimate_memory(student: Student, training: TrainingSettings) -> MemoryEstim
         activations = per_layer + layers * tokens * hidden * 4.0
     else:
         activations = layers * per_layer
-    return MemoryEstimate(4.0 * n_weights / MB, 12.0 * n_trained / MB, activations / MB)
+    n_shards = n_processes() if training.sharded else 1
+    return MemoryEstimate(4.0 * n_weights / n_shards / MB, 12.0 * n_trained / n_shards / MB, activations / MB)
 
 
 def require_memory(estimate: MemoryEstimate, *, available_mb: float | None) -> None:
@@ -90,7 +93,8 @@ def require_memory(estimate: MemoryEstimate, *, available_mb: float | None) -> N
         raise TrainingError(
             f"training takes {estimate}; {available_mb:,.0f} MB are free. Lower training.batch_tokens (and raise "
             "training.accumulation by the same factor), set student.gradient_checkpointing, train adapters (method "
-            "lora) or the head alone (method B), take a smaller base, or share the work among GPUs"
+            "lora) or the head alone (method B), take a smaller base, or share the model among GPUs (training.sharded, "
+            "torchrun)"
         )
 
 

@@ -120,6 +120,7 @@ def _run(
 def row_key(row: RowSettings, settings: PaperSettings, hashes: Mapping[str, str]) -> str:
     """sha256 of all that decides a row: its settings, the table's without the other rows, the bytes of the data."""
     table = {name: value for name, value in asdict(settings).items() if name not in ("rows", "name", "train", "tests")}
+    del table["training"]["sharded"]  # where the weights lie decides nothing
     files = [[test.name, hashes.get(test.path), test.split, test.base_rate] for test in settings.tests]
     content = {
         "format": FORMAT,

@@ -3,6 +3,7 @@
 When to log, validate, save and stop is decided in `callbacks`; where the files lie is `checkpoints`' business.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -164,8 +165,11 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
         if self._validation is None:
             raise TrainingError("there are no validation pairs to evaluate on")
         pairs = self._validation.pairs
-        own = range(self.args.process_index, len(pairs), self.args.world_size)
-        longest = max(self.model.count_tokens([pairs[i] for i in own]), default=1)
+        # As many pairs and as many to a batch in each process, the last pair more than once: parts of a sharded model
+        # are passed around as all of them work.
+        n_own = math.ceil(len(pairs) / self.args.world_size)
+        own = [min(self.args.process_index + k * self.args.world_size, len(pairs) - 1) for k in range(n_own)]
+        longest = max(self.model.count_tokens(pairs))
         batch_pairs = max(1, min(self._settings.batch_pairs, self._settings.batch_tokens // longest))
         scored = zip(own, self.model.score([pairs[i] for i in own], batch_pairs=batch_pairs), strict=True)
         logits = dict(gather_object(list(scored)))
@@ -198,18 +202,26 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the weights, and nothing that is pickled."""
         if self.args.should_save:
-            path = Path(output_dir or self._output) / WEIGHTS_NAME
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_model(self.model, str(path))
-            except SafetensorError as error:
-                raise OutputError(f"cannot be written: {error}", path=path) from error
-            except OSError as error:
-                raise OutputError.from_os_error(error, path=path) from error
+            self.write(self.model, output_dir)
+
+    def write(self, model: nn.Module, output_dir: str | None) -> None:
+        """Write the weights of a whole model into a folder; None: the one of the run."""
+        path = Path(output_dir or self._output) / WEIGHTS_NAME
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_model(model, str(path))
+        except SafetensorError as error:
+            raise OutputError(f"cannot be written: {error}", path=path) from error
+        except OSError as error:
+            raise OutputError.from_os_error(error, path=path) from error
 
     def restore(self, step: int) -> None:
         """Put the weights of a checkpoint into the student."""
-        load_model(self.model, str(checkpoint_folder(self._output, step) / WEIGHTS_NAME))
+        self.read(self.model, step)
+
+    def read(self, model: nn.Module, step: int) -> None:
+        """Put the weights of a checkpoint into a whole model."""
+        load_model(model, str(checkpoint_folder(self._output, step) / WEIGHTS_NAME))
 
 
 class _EpochLoader(DataLoader[int]):

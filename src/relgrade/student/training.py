@@ -20,6 +20,7 @@ from relgrade.student import checkpoints
 from relgrade.student.callbacks import best_step, validated
 from relgrade.student.journal import JOURNAL_NAME, JournalCallback, ProgressCallback, journal_rows
 from relgrade.student.losses import build_loss
+from relgrade.student.sharding import ShardedTrainer, check_sharding
 from relgrade.student.student import Student
 from relgrade.student.trainer import LOG_STEPS, PairTrainer
 from relgrade.student.validation import Validation, is_exhausted
@@ -71,7 +72,7 @@ def fit(
         InvalidInput: no pairs, a pair without label, or validation pairs that nothing can be measured on.
         InvalidSettings: no such loss or metric.
         TrainingError: the folder belongs to another run, the loss or a gradient is not finite, memory is out, or the
-            launcher asks for a model in shards.
+            launcher asks for shards of its own, or the student cannot be sharded.
         OutputError: a file cannot be written.
     """
     started_s = time.monotonic()
@@ -84,6 +85,8 @@ def fit(
     if n_trained == 0:
         raise TrainingError("the student has no parameters to train; set student.train_encoder or give it a head")
     _check_launcher()
+    if settings.sharded:
+        check_sharding(student)
     with _own_randomness(), _plain_errors(settings, output):
         output.mkdir(parents=True, exist_ok=True)
         arguments = _arguments(settings, output=output, seed=seed)
@@ -100,12 +103,12 @@ def fit(
             if arguments.process_index == 0:
                 checkpoints.claim(output, identity)
                 checkpoints.discard_torn(output)
-        trainer = PairTrainer(
-            student, arguments, settings=settings, loss=loss, train=train, validation=measure, output=output
-        )
+        kind = ShardedTrainer if settings.sharded else PairTrainer
+        trainer = kind(student, arguments, settings=settings, loss=loss, train=train, validation=measure, output=output)
         with arguments.main_process_first(local=False):
             student.prepare([*train, *validation], cache_folder=output / CACHE_NAME)
         _run(trainer, settings, output)
+        student.eval()
     history = trainer.state.log_history
     best = best_step(history, metric=settings.metric)
     return FitReport(
@@ -144,7 +147,6 @@ def _run(trainer: PairTrainer, settings: TrainingSettings, output: Path) -> None
         vars(trainer.model).pop("forward", None)
     best = best_step(trainer.state.log_history, metric=settings.metric)
     trainer.restore(trainer.state.global_step if best is None else best)
-    trainer.model.eval()
 
 
 def _is_finished(state: Any, settings: TrainingSettings) -> bool:
@@ -182,13 +184,12 @@ def _arguments(settings: TrainingSettings, *, output: Path, seed: int) -> Traini
 
 
 def _check_launcher() -> None:
-    """Checkpoints and the student are written by one process that holds every weight."""
+    """A plugin of accelerate's would shard the student itself, and write its checkpoints in another form."""
     for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
         if os.environ.get(name, "").lower() in ("1", "true"):
             raise TrainingError(
-                f"{name} asks for a model in shards, and checkpoints are written whole: start with torchrun "
-                "--nproc-per-node N, where each GPU holds the model (DDP); for less memory train adapters, or set "
-                "student.gradient_checkpointing"
+                f"{name} asks for a model in shards, which this loop makes itself: set training.sharded and start with "
+                "torchrun --nproc-per-node N instead of a launcher's own plugin"
             )
 
 
