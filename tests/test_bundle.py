@@ -115,9 +115,10 @@ def test_a_missing_file_is_named(bundle, name):
         load_bundle(bundle.folder)
 
 
-def test_no_folder_at_all(tmp_path):
+@pytest.mark.parametrize("name", ["nowhere", "a" * 300])
+def test_no_folder_at_all(tmp_path, name):
     with pytest.raises(BundleIncomplete, match="no such folder"):
-        load_bundle(tmp_path / "nowhere")
+        load_bundle(tmp_path / name)
 
 
 def test_a_newer_schema_says_upgrade_even_when_all_else_changed(bundle):

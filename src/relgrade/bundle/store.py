@@ -219,7 +219,11 @@ def _sync_folder(folder: Path) -> None:
 
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST_NAME
-    if not folder.is_dir():
+    try:
+        is_there = folder.is_dir()
+    except OSError:  # a name that is too long for a folder
+        is_there = False
+    if not is_there:
         raise BundleIncomplete(f"{folder}: there is no such folder; a folder with a {MANIFEST_NAME} was expected")
     if not path.exists():
         raise BundleIncomplete(f"{folder}: no {MANIFEST_NAME} in this folder, so it is no bundle")
