@@ -6,6 +6,8 @@ import json
 import numpy as np
 
 from conftest import WORDS
+from relgrade.paper.job import Job
+from relgrade.paper.samples import Samples, TrainingDraw
 from relgrade.paper.settings import PaperSettings, RowSettings, TestSettings
 from relgrade.settings import StudentSettings, TrainingSettings
 
@@ -63,3 +65,22 @@ def settings_of(data, base, rows, *, template="pair", **changes):
         ),
     }
     return PaperSettings(**{**table, **changes})
+
+
+def job_of(table, name):
+    """A row of the table as it is trained, without its pairs."""
+    row = next(row for row in table.rows if row.name == name)
+    samples = Samples([], [], {})
+    drawn = TrainingDraw([], 0.0)
+    return Job(
+        row=row,
+        settings=table,
+        samples=samples,
+        drawn=drawn,
+        training=table.training,
+        positive_weight=1.0,
+        seed=0,
+        folder=None,
+        shared=None,
+        on_piece=lambda what, done, total: None,
+    )

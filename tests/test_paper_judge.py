@@ -1,7 +1,14 @@
 """A judge behind a server is a row: its unparsed replies are a third state, and it is paid once."""
 
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
 from fake_teacher import FakeTeacher, Reply, completion, document_of
 from paper_case import settings_of, write_data
+from relgrade.errors import TeacherError
 from relgrade.paper.table import read_results, run_rows
 
 
@@ -34,3 +41,42 @@ def test_a_judge_is_asked_once_and_counted_in_both_ways(tmp_path):
     assert "argmax" not in found  # words alone: there is no probability to read
     assert n_asked == 40
     assert row["cost"]["n_parameters"] is None
+    assert row["cost"]["n_requests"] == 40  # of both runs
+
+
+def test_a_request_without_a_reply_is_no_verdict(tmp_path):
+    refuses = True
+
+    def script(request, path):
+        if refuses and "blue" in document_of(request):
+            return Reply(422, {"error": {"message": "not today"}})
+        return Reply(body=completion("PASS"))
+
+    with FakeTeacher(script) as teacher:
+        table = table_of(tmp_path, teacher.url)
+        where = {"output": tmp_path / "run", "results": tmp_path / "results"}
+        with pytest.raises(TeacherError, match=r"of 40 requests had no reply.*not today.*asks for the rest alone"):
+            run_rows(table, **where)
+        assert not list((tmp_path / "results").glob("*.json"))
+        refuses = False
+        (row,) = read_results(run_rows(table, **where))
+    assert row["readings"][0]["n_unparsed"] == 0
+    assert row["cost"]["n_requests"] == 40
+
+
+def test_a_judge_reads_as_many_words_as_a_student(tmp_path):
+    longest = 0
+
+    def script(request, path):
+        nonlocal longest
+        longest = max(longest, len(document_of(request).split()))
+        return Reply(body=completion("FAIL"))
+
+    with FakeTeacher(script) as teacher:
+        table = table_of(tmp_path, teacher.url)
+        path = Path(table.tests[0].path)
+        rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        rows = [{**row, "document": row["document"] + " red" * 400} for row in rows]
+        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+        run_rows(table, output=tmp_path / "run", results=tmp_path / "results")
+    assert longest == 300

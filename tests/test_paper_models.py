@@ -27,13 +27,14 @@ def pairs():
     return [Pair(**{name: row[name] for name in NAMES}) for row in rows_of(8, split="train", seed=0)]
 
 
-def student_of(folder, *, is_decoder=False, kind=CrossEncoderStudent):
+def student_of(folder, *, is_decoder=False, kind=CrossEncoderStudent, **changes):
     settings = StudentSettings(
         base=str(folder),
         n_labels=2,
         max_query_tokens=16,
         max_tokens=112 if is_decoder else 64,
         template="pass-fail" if is_decoder else "pair",
+        **changes,
     )
     return kind.build(settings, seed=0)
 
@@ -127,16 +128,56 @@ def test_the_fitted_head_is_that_of_logistic_regression():
 def test_a_store_reads_only_what_is_new(tiny_bert_folder, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(frozen, "PIECE", 8)
     student = student_of(tiny_bert_folder)
-    first = frozen.FeatureStore(tmp_path).read(pairs[:20], lambda: student)
+
+    def read(piece):
+        return frozen.read_features(student, piece)
+
+    first = frozen.FeatureStore(tmp_path).read(pairs[:20], read)
     seen = []
     again = frozen.FeatureStore(tmp_path).read(
-        pairs[5:25], lambda: student, on_piece=lambda done, total: seen.append((done, total))
+        pairs[5:25], read, on_piece=lambda done, total: seen.append((done, total))
     )
     assert seen == [(5, 5)]
     assert np.array_equal(again["model"][:15], first["model"][5:])
-    frozen.FeatureStore(tmp_path).read(pairs[:25], lambda: pytest.fail("nothing is missing"))
-    other = replace(student.settings, max_tokens=48)
-    assert frozen.store_folder(tmp_path, other) != frozen.store_folder(tmp_path, student.settings)
+    frozen.FeatureStore(tmp_path).read(pairs[:25], lambda piece: pytest.fail("nothing is missing"))
+
+
+def test_features_of_another_kind_lie_elsewhere(tiny_bert_folder, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_bert_folder, base)
+    settings = student_of(base).settings
+    table = settings_of(tmp_path, base, [{"name": "b", "method": "B"}])
+    place = frozen.store_folder(tmp_path, settings, table)
+    assert frozen.store_folder(tmp_path, settings, replace(table, pairs=7)) == place
+    assert frozen.store_folder(tmp_path, replace(settings, max_tokens=48), table) != place
+    assert frozen.store_folder(tmp_path, settings, replace(table, reads_in_bf16=not table.reads_in_bf16)) != place
+    assert frozen.store_folder(tmp_path, settings, replace(table, seed=table.seed + 1)) != place
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert frozen.store_folder(tmp_path, settings, table) != place
+
+
+def test_a_recipe_moves_a_head_as_far_as_the_training_loop_does(tiny_bert_folder, pairs, tmp_path):
+    student = student_of(tiny_bert_folder, train_encoder=False, dropout=0.0)
+    training = TrainingSettings(learning_rate=1e-2, batch_pairs=8, epochs=2.0, warmup=0.2, checkpoint_steps=100)
+    features = frozen.read_features(student, pairs)["model"]
+    layer = frozen.head_layer(student)
+    before = (layer.weight[1] - layer.weight[0]).detach().numpy().copy()
+    head = frozen.train_head(
+        features,
+        [pair.label for pair in pairs],
+        build_loss(training, positive_weight=1.0),
+        query_ids=[pair.query_id for pair in pairs],
+        layer=layer,
+        training=training,
+        learning_rate=1e-2,
+        seed=0,
+    )
+    fit(student, pairs, [], training, output=tmp_path, seed=0)
+    after = (layer.weight[1] - layer.weight[0]).detach().numpy()
+    moved = np.linalg.norm(head.weight - before), np.linalg.norm(after - before)
+    assert moved[0] == pytest.approx(moved[1], rel=0.15)
+    assert np.dot(head.weight - before, after - before) > 0.9 * moved[0] * moved[1]
 
 
 # --- models that answer in words

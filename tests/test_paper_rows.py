@@ -8,10 +8,8 @@ import pytest
 
 from paper_case import settings_of, write_data
 from relgrade.errors import InvalidInput, TrainingError
-from relgrade.paper import memory, trained
-from relgrade.paper.job import Job
-from relgrade.paper.memory import MemoryEstimate, available_memory, peak_memory, require_memory
-from relgrade.paper.samples import Samples, TrainingDraw
+from relgrade.paper import trained
+from relgrade.paper.memory import peak_memory
 from relgrade.paper.table import read_results, render_table, row_key, run_rows
 from relgrade.student import load_student
 
@@ -165,20 +163,6 @@ def test_too_little_memory_is_told_before_training(table, tmp_path, monkeypatch)
         run_rows(table, output=tmp_path, results=tmp_path, only=["c"])
 
 
-def test_memory_is_estimated_by_what_is_trained(table, monkeypatch):
-    c, lora = (trained._student(job(table, name)) for name in ("c", "lora"))
-    estimates = [memory.estimate_memory(student, table.training) for student in (c, lora)]
-    assert estimates[0].training_mb == pytest.approx(3 * estimates[0].weights_mb)
-    assert estimates[1].training_mb < estimates[0].training_mb
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    sharded = memory.estimate_memory(trained._student(job(table, "c")), replace(table.training, sharded=True))
-    assert sharded.weights_mb == pytest.approx(estimates[0].weights_mb / 4)
-    assert sharded.training_mb == pytest.approx(estimates[0].training_mb / 4)
-    require_memory(estimates[0], available_mb=None)
-    require_memory(MemoryEstimate(1.0, 1.0, 1.0), available_mb=3.0)
-    assert available_memory() is None or available_memory() > 0
-
-
 def test_the_peak_of_a_block_is_its_own():
     # Not from the heap, which keeps what is freed; and written to, so that it is resident and not only promised.
     with peak_memory() as first, mmap.mmap(-1, 64 * 2**20) as big:
@@ -188,21 +172,3 @@ def test_the_peak_of_a_block_is_its_own():
     assert first.mb >= 64
     if first.of == "process":
         assert first.mb - second.mb > 48
-
-
-def job(table, name):
-    row = next(row for row in table.rows if row.name == name)
-    samples = Samples([], [], {})
-    drawn = TrainingDraw([], 0.0)
-    return Job(
-        row=row,
-        settings=table,
-        samples=samples,
-        drawn=drawn,
-        training=table.training,
-        positive_weight=1.0,
-        seed=0,
-        folder=None,
-        shared=None,
-        on_piece=lambda what, done, total: None,
-    )

@@ -11,8 +11,8 @@ from relgrade.calibrate import fit_platt, pick_best_f1
 from relgrade.data import cap_by_query
 from relgrade.evaluate.evaluation import Evaluation, evaluate_scores
 from relgrade.formats.read import read_pairs
-from relgrade.paper.frozen import FeatureStore, FrozenHead, Matrix, fit_head, store_folder
-from relgrade.paper.scoring import reading_precision
+from relgrade.paper.frozen import FeatureStore, FrozenHead, Matrix, fit_head, read_features, store_folder
+from relgrade.paper.scoring import reading_device, reading_precision
 from relgrade.paper.settings import PaperSettings
 from relgrade.probability import calibrated_probability
 from relgrade.records import Calibration, Pair
@@ -40,7 +40,7 @@ class Backbone:
 
     def __init__(self, settings: PaperSettings, cache: Path, *, seed: int) -> None:
         self._settings, self._seed = settings, seed
-        self._store = FeatureStore(store_folder(cache, settings.student))
+        self._store = FeatureStore(store_folder(cache, settings.student, settings))
         self._student: CrossEncoderStudent | None = None
 
     def read(self, path: Path, *, split: str, n_pairs: int) -> Frozen:
@@ -48,13 +48,18 @@ class Backbone:
         pairs = cap_by_query(
             [pair for pair in read_pairs(path, split=split) if pair.label is not None], n_pairs, seed=self._seed
         )
-        with reading_precision(self._settings):
-            features = self._store.read(pairs, self._built)["model"]
+        features = self._store.read(pairs, self._features)["model"]
         return Frozen(pairs, features, np.array([float(pair.label or 0.0) for pair in pairs]))
+
+    def _features(self, pairs: Sequence[Pair]) -> dict[str, Matrix]:
+        student = self._built()
+        with reading_precision(self._settings, student):
+            return read_features(student, pairs)
 
     def _built(self) -> CrossEncoderStudent:
         if self._student is None:
             self._student = CrossEncoderStudent.build(self._settings.student, seed=self._settings.seed)
+            self._student.to(reading_device())
         return self._student
 
 

@@ -1,10 +1,13 @@
 """Configuration B: what a frozen backbone says of each pair is computed once, and heads are fitted on it in seconds.
 
-A head of two classes is one of a single logit for what is decided and for every loss here, so one row is fitted.
+A head of two classes is one of a single logit for what is decided and for every loss here, so a head that is fitted to
+the end is fitted as one row; a recipe moves two.
 """
 
+import copy
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import get_scheduler
 
 from relgrade.errors import OutputError
 from relgrade.formats.write import replaced_file
+from relgrade.paper.bases import base_fingerprint
+from relgrade.paper.settings import PaperSettings
 from relgrade.records import Pair
+from relgrade.settings import StudentSettings, TrainingSettings
 from relgrade.student.cross_encoder import CrossEncoderStudent
 from relgrade.student.losses import Loss
 
@@ -83,7 +90,7 @@ class FeatureStore:
     """Features of pairs on disk, in pieces, so that a killed run goes on and rows share them.
 
     Args:
-        folder: of one base model, template and length; see `store_folder`.
+        folder: of one base model, template, length and precision; see `store_folder`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,18 +105,18 @@ class FeatureStore:
     def read(
         self,
         pairs: Sequence[Pair],
-        student: Callable[[], CrossEncoderStudent],
+        read: Callable[[Sequence[Pair]], Mapping[str, Matrix]],
         *,
         on_piece: Callable[[int, int], None] | None = None,
     ) -> dict[str, Matrix]:
-        """Features of the pairs, in order; `student` is made where some are missing."""
+        """Features of the pairs, in order; `read` (see `read_features`) is asked for those that are missing."""
         keys = [_text_key(pair) for pair in pairs]
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._place}
         if missing:
-            model, waiting = student(), list(missing.items())
+            waiting = list(missing.items())
             for start in range(0, len(waiting), PIECE):
                 piece = waiting[start : start + PIECE]
-                self._write([key for key, _ in piece], read_features(model, [pair for _, pair in piece]))
+                self._write([key for key, _ in piece], read([pair for _, pair in piece]))
                 if on_piece is not None:
                     on_piece(start + len(piece), len(waiting))
         places = np.array([self._place[key] for key in keys])
@@ -133,10 +140,12 @@ class FeatureStore:
         self._n_pieces += 1
 
 
-def store_folder(root: Path, student: Any) -> Path:
-    """The folder of the features of one student; anything else in its settings would give other features."""
+def store_folder(root: Path, student: StudentSettings, table: PaperSettings) -> Path:
+    """The folder of the features of one student, read with one precision; anything else would give other features."""
     names = ("base", "revision", "max_tokens", "max_query_tokens", "template")
     content = {name: value for name, value in asdict(student).items() if name in names}
+    # A pooling layer that the checkpoint lacks is drawn with the seed.
+    content |= {"bf16": table.reads_in_bf16, "seed": table.seed, "weights": base_fingerprint(student.base)}
     return root / hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -180,44 +189,56 @@ def train_head(
     loss: Loss,
     *,
     query_ids: Sequence[str],
-    has_bias: bool = True,
+    layer: nn.Linear,
+    training: TrainingSettings,
     learning_rate: float,
-    epochs: float,
-    batch_pairs: int,
-    floor: float,
     seed: int,
 ) -> FrozenHead:
-    """The head after some passes of AdamW with a cosine, as a recipe for the whole model would train it.
+    """The head after the passes of a recipe: its AdamW, warm-up, cosine and clipping, over batches drawn by pair.
+
+    As `fit` would train it in the model, but for the dropout that some models put before their last layer.
 
     Args:
         features: shape (n_pairs, n_hidden), as they are.
         labels: in [0, 1], shape (n_pairs,).
         loss: of a batch.
         query_ids: shape (n_pairs,).
-        has_bias: as in `fit_head`.
+        layer: where it starts, left as it is; of one logit, or of two classes, whose rows are trained both.
+        training: of the recipe; `learning_rate` is not read.
         learning_rate: peak.
-        epochs: passes over the pairs.
-        batch_pairs: of one step.
-        floor: last rate as a share of the peak.
-        seed: of the first weights and the order.
+        seed: of the order.
     """
     x, query = torch.from_numpy(features), _query_index(query_ids)
     y = torch.tensor(list(labels), dtype=torch.float32)
+    head = copy.deepcopy(layer).cpu().float().requires_grad_()
+    groups = [{"params": [head.weight], "weight_decay": training.weight_decay}]
+    if head.bias is not None:
+        groups.append({"params": [head.bias], "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate)
+    batch_pairs = training.batch_pairs * training.accumulation
+    n_steps = training.max_steps if training.max_steps > 0 else max(1, round(training.epochs * len(y) / batch_pairs))
+    schedule = get_scheduler(
+        "cosine_with_min_lr",
+        optimizer,
+        num_warmup_steps=math.ceil(training.warmup * n_steps),
+        num_training_steps=n_steps,
+        scheduler_specific_kwargs={"min_lr_rate": training.floor},
+    )
     generator = torch.Generator().manual_seed(seed)
-    weight = (torch.randn(x.shape[1], generator=generator) * 0.02).requires_grad_()
-    bias = torch.zeros(1, requires_grad=has_bias)
-    optimizer = torch.optim.AdamW([weight, bias] if has_bias else [weight], lr=learning_rate, weight_decay=0.01)
-    n_steps = max(1, round(epochs * len(y) / batch_pairs))
-    order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(int(epochs) + 1)])
+    n_passes = math.ceil(n_steps * batch_pairs / len(y))
+    order = torch.cat([torch.randperm(len(y), generator=generator) for _ in range(n_passes)])
     for step in range(n_steps):
         chosen = order[step * batch_pairs : (step + 1) * batch_pairs]
-        share = floor + (1.0 - floor) * 0.5 * (1.0 + float(np.cos(np.pi * step / n_steps)))
-        optimizer.param_groups[0]["lr"] = learning_rate * share
         optimizer.zero_grad()
-        logits = x[chosen] @ weight + bias
+        logits = _one_logit(head(x[chosen]))
         loss(logits, y[chosen], query[chosen], torch.ones_like(y[chosen])).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(head.parameters(), training.max_gradient_norm)
         optimizer.step()
-    return FrozenHead(weight.detach().double().numpy(), float(bias.detach()))
+        schedule.step()
+    with torch.no_grad():
+        weight = _one_logit(head.weight.double().T)
+        bias = 0.0 if head.bias is None else float(_one_logit(head.bias.double()[None, :]))
+    return FrozenHead(weight.numpy(), bias)
 
 
 def put_head(student: CrossEncoderStudent, head: FrozenHead) -> None:
@@ -236,6 +257,11 @@ def _scaled(
     x = features.astype(np.float64)
     centre, scale = x.mean(axis=0) * is_centred, np.maximum(x.std(axis=0), 1e-6)
     return torch.from_numpy((x - centre) / scale), centre, scale
+
+
+def _one_logit(logits: Tensor) -> Tensor:
+    """(n, n_labels) -> (n,): of two classes the difference, as the student folds them."""
+    return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
 
 
 def _query_index(query_ids: Sequence[str]) -> Tensor:

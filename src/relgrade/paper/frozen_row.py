@@ -1,13 +1,17 @@
 """Rows of configuration B: a head on a frozen backbone, whose features rows share."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+
+from torch import nn
 
 from relgrade.errors import InvalidSettings
 from relgrade.paper import frozen
 from relgrade.paper.job import Job, Outcome, outcome_of
 from relgrade.paper.samples import pair_key
-from relgrade.paper.scoring import reading_precision
+from relgrade.paper.scoring import reading_device, reading_precision
+from relgrade.records import Pair
 from relgrade.student.cross_encoder import CrossEncoderStudent
 from relgrade.student.losses import build_loss
 
@@ -19,25 +23,29 @@ def frozen_row(job: Job) -> Outcome:
 
     def student() -> CrossEncoderStudent:
         if not built:
-            built.append(CrossEncoderStudent.build(wanted, seed=job.settings.seed))
+            built.append(CrossEncoderStudent.build(wanted, seed=job.settings.seed).to(reading_device()))
         return built[0]
 
     started_s, started_cpu_s = time.monotonic(), time.process_time()
-    store = frozen.FeatureStore(frozen.store_folder(job.shared / "features", wanted))
+    store = frozen.FeatureStore(frozen.store_folder(job.shared / "features", wanted, job.settings))
     pairs, judged = job.drawn.pairs, job.samples.judged()
-    with reading_precision(job.settings):
-        found = store.read([*pairs, *judged], student, on_piece=lambda done, n: job.on_piece("features", done, n))
+
+    def read(piece: Sequence[Pair]) -> dict[str, frozen.Matrix]:
+        with reading_precision(job.settings, student()):
+            return frozen.read_features(student(), piece)
+
+    found = store.read([*pairs, *judged], read, on_piece=lambda done, n: job.on_piece("features", done, n))
     features = found[job.row.pooling]
     seconds_features, read_cpu_s = time.monotonic() - started_s, time.process_time()
     started_s = time.monotonic()
     layer = frozen.head_layer(student())
-    head = _fitted_head(job, features[: len(pairs)], has_bias=layer.bias is not None)
+    head = _fitted_head(job, features[: len(pairs)], layer)
     logits = head.logits(features[len(pairs) :])
     seconds_training, fitted_cpu_s = time.monotonic() - started_s, time.process_time()
     model = student()
     if job.row.pooling == "model":
         frozen.put_head(model, head)
-        model.save(job.folder / "student")
+        model.to("cpu").save(job.folder / "student")
     return outcome_of(
         job,
         logits=dict(zip(map(pair_key, judged), logits.tolist(), strict=True)),
@@ -54,7 +62,7 @@ def frozen_row(job: Job) -> Outcome:
     )
 
 
-def _fitted_head(job: Job, features: frozen.Matrix, *, has_bias: bool) -> frozen.FrozenHead:
+def _fitted_head(job: Job, features: frozen.Matrix, layer: nn.Linear) -> frozen.FrozenHead:
     row, pairs, training = job.row, job.drawn.pairs, job.training
     loss = build_loss(training, positive_weight=job.positive_weight)
     labels = [float(pair.label or 0.0) for pair in pairs]
@@ -62,16 +70,14 @@ def _fitted_head(job: Job, features: frozen.Matrix, *, has_bias: bool) -> frozen
     if row.learning_rate is None:
         if row.loss == "contrastive":
             raise InvalidSettings(f"row {row.name}: the contrastive loss is one of batches; set rows.learning_rate")
-        return frozen.fit_head(features, labels, loss, query_ids=query_ids, has_bias=has_bias)
+        return frozen.fit_head(features, labels, loss, query_ids=query_ids, has_bias=layer.bias is not None)
     return frozen.train_head(
         features,
         labels,
         loss,
         query_ids=query_ids,
-        has_bias=has_bias,
-        learning_rate=row.learning_rate,
-        epochs=training.epochs,
-        batch_pairs=training.batch_pairs * training.accumulation,
-        floor=training.floor,
+        layer=layer,
+        training=training,
+        learning_rate=row.head_learning_rate or row.learning_rate,
         seed=job.seed,
     )

@@ -4,9 +4,12 @@ What was answered stands in a journal, so that nothing is paid for twice. A repl
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from relgrade.errors import TeacherError
+from relgrade.label.journal import Journal
 from relgrade.label.labelling import label_pairs
 from relgrade.label.output import read_labels
 from relgrade.label.plan import Plan
@@ -17,6 +20,8 @@ from relgrade.paper.readings import Reply
 from relgrade.paper.samples import Samples, pair_key
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.probability import log_odds
+from relgrade.records import Pair
+from relgrade.student.templates import MAX_DOCUMENT_WORDS
 
 
 def ask_judge(
@@ -29,20 +34,26 @@ def ask_judge(
 ) -> Asked:
     """Ask `row.model` at `row.url` about every test pair, in the words of `row.rubric`.
 
+    Documents are cut to 300 words, as in the prompt of the models that are trained here.
+
     Raises:
-        TeacherError: the server refuses every request, or has stopped answering; answers before that are kept.
+        TeacherError: the server refused a request, or stopped answering; answers before and after that are kept.
         InvalidSettings: no such rubric.
     """
-    pairs = samples.tested()
+    pairs = [_cut(pair) for pair in samples.tested()]
     plan = Plan(read_rubric(row.rubric), (Teacher(url=row.url, model=row.model),))
     started_s = time.monotonic()
-    done = label_pairs(
+    path = folder / "judge.journal"
+    label_pairs(
         lambda: iter(pairs),
         plan,
-        journal=folder / "judge.journal",
+        journal=path,
         on_progress=lambda progress: on_piece("ask", progress.n_done, len(pairs)),
     )
-    labels = [(pair, label) for pair, label in read_labels(lambda: iter(pairs), plan, journal=folder / "judge.journal")]
+    with Journal(path) as journal:
+        _require_replies(pairs, plan, journal)
+        spent = journal.totals()
+    labels = list(read_labels(lambda: iter(pairs), plan, journal=path))
     is_soft = plan.rubric.methods != ("text",) and all(label.probability is not None for _, label in labels)
     replies = {
         pair_key(pair): Reply(
@@ -60,6 +71,26 @@ def ask_judge(
         details={
             "input_tokens": sum(label.input_tokens for _, label in labels),
             "output_tokens": sum(label.output_tokens for _, label in labels),
-            "n_requests": done.spent.requests,
+            "n_requests": spent.requests,
         },
     )
+
+
+def _cut(pair: Pair) -> Pair:
+    words = pair.document.split(None, MAX_DOCUMENT_WORDS)
+    return pair if len(words) <= MAX_DOCUMENT_WORDS else replace(pair, document=" ".join(words[:MAX_DOCUMENT_WORDS]))
+
+
+def _require_replies(pairs: Sequence[Pair], plan: Plan, journal: Journal) -> None:
+    """A request without a reply says nothing of the judge: counted as one that does not parse, it would stay so."""
+    keys = {job.key: pair for pair in pairs for job in plan.jobs(pair)}
+    answers, failures = journal.answers(list(keys)), journal.failures(list(keys))
+    missing = [key for key in keys if key not in answers]
+    if missing:
+        pair = keys[missing[0]]
+        reason = failures.get(missing[0], "another process is asking")
+        raise TeacherError(
+            f"{len(missing)} of {len(keys)} requests had no reply, the first about query {pair.query_id!r} and "
+            f"document {pair.doc_id!r}: {reason}. What was answered is in the journal, and "
+            "the same command asks for the rest alone"
+        )

@@ -8,7 +8,7 @@ from typing import Any
 
 from relgrade.paper.readings import Reply
 from relgrade.paper.samples import Samples
-from relgrade.paper.scoring import Key, reading_precision, score_in_pieces
+from relgrade.paper.scoring import Key, reading_device, reading_precision, score_in_pieces
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.records import Pair
 from relgrade.student.generative import ANSWERS, GenerativeStudent
@@ -39,7 +39,7 @@ def ask_stock(
         TrainingError: the base cannot be loaded, or is no language model.
         InvalidSettings: the table's template is not `pass-fail`.
     """
-    student = GenerativeStudent.build(settings.student, seed=settings.seed)
+    student = GenerativeStudent.build(settings.student, seed=settings.seed).to(reading_device())
     started_s = time.monotonic()
     rows = ask_in_words(student, samples.tested(), folder / "replies.jsonl", settings, on_piece)
     return Asked(
@@ -61,7 +61,7 @@ def ask_in_words(
     """The reply to each pair as JSON (`logit`, `mass`, `text`), written to `path` as they come."""
 
     def ask(piece: Sequence[Pair]) -> list[dict[str, Any]]:
-        with reading_precision(settings):
+        with reading_precision(settings, student):
             said = [student.reply(pair) for pair in piece]
         return [{"logit": each.logit, "mass": each.mass, "text": each.text} for each in said]
 

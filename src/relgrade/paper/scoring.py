@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from relgrade.formats.journal import JsonlJournal
 from relgrade.formats.lines import Row, read_json_rows
@@ -57,9 +58,14 @@ def score_in_pieces(
     return {key: row for row in rows if (key := (row["query_id"], row["doc_id"])) in wanted}
 
 
-def reading_precision(settings: PaperSettings) -> AbstractContextManager[Any]:
-    """Inside, models compute in bfloat16 where the table says so; their weights stay float32."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def reading_device() -> torch.device:
+    """Where a model that is not trained reads: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def reading_precision(settings: PaperSettings, model: nn.Module) -> AbstractContextManager[Any]:
+    """Inside, the model computes in bfloat16 where the table says so; its weights stay float32."""
+    device = next(model.parameters()).device.type
     return torch.autocast(device, torch.bfloat16, enabled=settings.reads_in_bf16)
 
 

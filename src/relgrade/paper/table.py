@@ -1,5 +1,6 @@
 """A table of rows: runs those that are not done, and prints those that are. It knows nothing of how a row is made."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -8,8 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from relgrade.errors import InvalidInput, OutputError
 from relgrade.formats.locking import lock_exclusively
+from relgrade.paper.bases import base_fingerprint
 from relgrade.paper.row import FORMAT, Place, run_row
 from relgrade.paper.samples import read_samples
 from relgrade.paper.settings import PaperSettings, RowSettings
@@ -45,12 +49,12 @@ def run_rows(
 ) -> list[Path]:
     """Run the rows of a table one after another.
 
-    A row whose file in `results` was made with the same settings and data is not run again. Killed at any moment and
-    called again, the row goes on from its last checkpoint and the pairs that were scored.
+    A row whose file in `results` was made with the same settings, data and base is not run again. Killed at any moment
+    and called again, the row goes on from its last checkpoint and the pairs that were scored.
 
     Args:
         settings: of the table.
-        output: folder of the runs, made: `rows/NAME/`, `features/`.
+        output: folder of the runs, made: `rows/NAME-KEY/`, `features/`.
         results: folder of the rows' files, made: `TABLE.NAME.json`.
         only: names of rows; none: all.
         base_folder: a local copy of the table's base model; the rows' files name the base, not the folder.
@@ -95,21 +99,22 @@ def _run(
         local = replace(settings, student=replace(settings.student, base=str(base_folder)))
     paths = [results / f"{settings.name}.{row.name}.json" for row in rows]
     hashes = {path: file_sha256(Path(path)) for path in _data_files(settings, rows) if Path(path).is_file()}
-    samples = None
+    samples, weights = None, base_fingerprint(local.student.base)
     for row, path in zip(rows, paths, strict=True):
         key = row_key(row, settings, hashes)
-        if _key_of(path) == key:
+        if _is_done(path, key, None if row.method == "judge" else weights):
             on_row(row.name, "unchanged")
             continue
         on_row(row.name, "running")
         samples = samples or read_samples(settings)
         # A row that changed is another run: its folder is named after what decides it.
-        place = Place(output / "rows" / f"{row.name}-{key[:8]}", output)
+        place = Place(output / "rows" / f"{row.name}-{_short(key, weights)}", output)
         found = run_row(row, local, samples, place=place, on_piece=on_piece)
+        _free_memory()
         if found is None:  # this process only helps to train
             continue
         base = row.model if row.method == "judge" else settings.student.base
-        write_json(path, {"key": key, "base": base, **found})
+        write_json(path, {"key": key, "base": base, "weights": weights if row.method != "judge" else None, **found})
         shutil.rmtree(place.folder / "fit", ignore_errors=True)  # checkpoints: the row will not go on from them
         on_row(row.name, "done")
         for sentence in found["diagnoses"]:
@@ -210,9 +215,24 @@ def _data_files(settings: PaperSettings, rows: Sequence[RowSettings]) -> list[st
     return [settings.train, *(test.path for test in settings.tests), *(row.labels for row in rows if row.labels)]
 
 
-def _key_of(path: Path) -> str | None:
+def _is_done(path: Path, key: str, weights: str | None) -> bool:
+    """Whether a row's file is of this key, and of these weights where both are known: a Hub id's are not looked at."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return content.get("key") if isinstance(content, dict) else None
+        return False
+    if not isinstance(content, dict) or content.get("key") != key:
+        return False
+    found = content.get("weights")
+    return weights is None or found is None or found == weights
+
+
+def _short(key: str, weights: str | None) -> str:
+    return hashlib.sha256(f"{key} {weights}".encode("ascii")).hexdigest()[:8]
+
+
+def _free_memory() -> None:
+    """A row's trainer lies in cycles, and a GPU's memory stays with torch; the next row's check would see both."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -22,6 +22,8 @@ from relgrade.student.lora import LoraStudent, add_adapters
 from relgrade.student.student import Student
 from relgrade.student.training import FitReport, fit
 
+SCORES_NAME, REPLIES_NAME = "scores.jsonl", "replies.jsonl"
+
 
 def train_and_score(
     row: RowSettings, settings: PaperSettings, samples: Samples, *, folder: Path, shared: Path, on_piece: OnPiece
@@ -51,6 +53,9 @@ def help_to_train(row: RowSettings, settings: PaperSettings, samples: Samples, *
 
 def _whole_row(job: Job) -> Outcome:
     n_starts = _count_start(job.folder)
+    if not (job.folder / "fit").is_dir():  # scores that lie here are of a model that was trained before this one
+        for name in (SCORES_NAME, REPLIES_NAME):
+            (job.folder / name).unlink(missing_ok=True)
     student = _student(job)
     estimate = estimate_memory(student, job.training)
     require_memory(estimate, available_mb=available_memory())
@@ -60,7 +65,7 @@ def _whole_row(job: Job) -> Outcome:
     started_s, fitted_cpu_s = time.monotonic(), time.process_time()
     replies = None
     if isinstance(student, GenerativeStudent):
-        judged, path = job.samples.judged(), job.folder / "replies.jsonl"
+        judged, path = job.samples.judged(), job.folder / REPLIES_NAME
         said = ask_in_words(student, judged, path, job.settings, job.on_piece)
         replies = {key: read_reply(each) for key, each in said.items()}
         logits = {key: float(each["logit"]) for key, each in said.items()}
@@ -139,7 +144,7 @@ def _score(student: Student, job: Job) -> dict[Key, float]:
     batch_pairs = max(1, min(training.batch_pairs, training.batch_tokens // max(lengths)))
     rows = score_in_pieces(
         ordered,
-        job.folder / "scores.jsonl",
+        job.folder / SCORES_NAME,
         lambda piece: [{"logit": logit} for logit in student.score(piece, batch_pairs=batch_pairs)],
         on_piece=lambda done, total: job.on_piece("score", done, total),
     )
