@@ -10,6 +10,7 @@ import torch
 from paper_case import rows_of, settings_of, write_data
 from relgrade.errors import InvalidInput, InvalidSettings, TrainingError
 from relgrade.paper import frozen
+from relgrade.paper.frozen_head import fit_head, put_head, train_head
 from relgrade.paper.table import read_results, run_rows
 from relgrade.records import Pair
 from relgrade.settings import StudentSettings, TrainingSettings
@@ -107,8 +108,8 @@ def test_a_fitted_head_in_the_student_is_the_head(base, pairs, tmp_path):
     has_bias = frozen.head_layer(student).bias is not None
     assert has_bias is not base[1]
     ids, labels = [pair.query_id for pair in pairs], [pair.label for pair in pairs]
-    head = frozen.fit_head(features, labels, loss, query_ids=ids, has_bias=has_bias)
-    frozen.put_head(student, head)
+    head = fit_head(features, labels, loss, query_ids=ids, has_bias=has_bias)
+    put_head(student, head)
     student.save(tmp_path / "student")
     assert load_student(tmp_path / "student").score(pairs) == pytest.approx(head.logits(features).tolist(), abs=0.02)
 
@@ -119,7 +120,7 @@ def test_the_fitted_head_is_that_of_logistic_regression():
     generator = np.random.default_rng(0)
     x = generator.normal(size=(80, 5)).astype(np.float32)
     y = (x[:, 0] + generator.normal(size=80) > 0.3).astype(float)
-    head = frozen.fit_head(x, y.tolist(), build_loss(TrainingSettings(), positive_weight=1.0), query_ids=["q"] * 80)
+    head = fit_head(x, y.tolist(), build_loss(TrainingSettings(), positive_weight=1.0), query_ids=["q"] * 80)
     scaled = (x - x.mean(axis=0)) / x.std(axis=0)
     expected = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit(scaled, y).decision_function(scaled)
     assert head.logits(x) == pytest.approx(expected, abs=1e-3)
@@ -163,7 +164,7 @@ def test_a_recipe_moves_a_head_as_far_as_the_training_loop_does(tiny_bert_folder
     features = frozen.read_features(student, pairs)["model"]
     layer = frozen.head_layer(student)
     before = (layer.weight[1] - layer.weight[0]).detach().numpy().copy()
-    head = frozen.train_head(
+    head = train_head(
         features,
         [pair.label for pair in pairs],
         build_loss(training, positive_weight=1.0),

@@ -11,7 +11,8 @@ from relgrade.calibrate import fit_platt, pick_best_f1
 from relgrade.data import cap_by_query
 from relgrade.evaluate.evaluation import Evaluation, evaluate_scores
 from relgrade.formats.read import read_pairs
-from relgrade.paper.frozen import FeatureStore, FrozenHead, Matrix, fit_head, read_features, store_folder
+from relgrade.paper.frozen import FeatureStore, Matrix, read_features, store_folder
+from relgrade.paper.frozen_head import FrozenHead, fit_head
 from relgrade.paper.scoring import reading_device, reading_precision
 from relgrade.paper.settings import PaperSettings
 from relgrade.probability import calibrated_probability

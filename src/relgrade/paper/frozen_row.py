@@ -8,6 +8,7 @@ from torch import nn
 
 from relgrade.errors import InvalidSettings
 from relgrade.paper import frozen
+from relgrade.paper.frozen_head import FrozenHead, fit_head, put_head, train_head
 from relgrade.paper.job import Job, Outcome, outcome_of
 from relgrade.paper.samples import pair_key
 from relgrade.paper.scoring import reading_device, reading_precision
@@ -44,7 +45,7 @@ def frozen_row(job: Job) -> Outcome:
     seconds_training, fitted_cpu_s = time.monotonic() - started_s, time.process_time()
     model = student()
     if job.row.pooling == "model":
-        frozen.put_head(model, head)
+        put_head(model, head)
         model.to("cpu").save(job.folder / "student")
     return outcome_of(
         job,
@@ -62,7 +63,7 @@ def frozen_row(job: Job) -> Outcome:
     )
 
 
-def _fitted_head(job: Job, features: frozen.Matrix, layer: nn.Linear) -> frozen.FrozenHead:
+def _fitted_head(job: Job, features: frozen.Matrix, layer: nn.Linear) -> FrozenHead:
     row, pairs, training = job.row, job.drawn.pairs, job.training
     loss = build_loss(training, positive_weight=job.positive_weight)
     labels = [float(pair.label or 0.0) for pair in pairs]
@@ -70,8 +71,8 @@ def _fitted_head(job: Job, features: frozen.Matrix, layer: nn.Linear) -> frozen.
     if row.learning_rate is None:
         if row.loss == "contrastive":
             raise InvalidSettings(f"row {row.name}: the contrastive loss is one of batches; set rows.learning_rate")
-        return frozen.fit_head(features, labels, loss, query_ids=query_ids, has_bias=layer.bias is not None)
-    return frozen.train_head(
+        return fit_head(features, labels, loss, query_ids=query_ids, has_bias=layer.bias is not None)
+    return train_head(
         features,
         labels,
         loss,
