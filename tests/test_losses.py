@@ -54,6 +54,21 @@ def test_positive_weight_weighs_the_positive_side():
     assert found == pytest.approx((3 * bce(0.4, 1) + bce(0.4, 0)) / 2, rel=1e-5)
 
 
+def test_the_best_constant_is_where_the_loss_is_least():
+    labels, weights = torch.tensor([1.0, 0.0, 0.3, 0.0]), torch.tensor([1.0, 2.0, 0.5, 0.0])
+    loss = build_loss(TrainingSettings(label_smoothing=0.2), positive_weight=3.0)
+    best = loss.best_constant(labels, weights)
+    index = torch.zeros(4, dtype=torch.int64)
+    here, *beside = (
+        loss(torch.full((4,), logit, dtype=torch.float64), labels, index, weights).item()
+        for logit in (best, best - 0.05, best + 0.05)
+    )
+    assert here < min(beside)
+    assert beside[0] == pytest.approx(beside[1], rel=1e-3)
+    unsmoothed = build_loss(TrainingSettings(), positive_weight=1.0)
+    assert unsmoothed.best_constant(torch.ones(2), torch.ones(2)) == math.inf
+
+
 def test_smoothing_moves_labels_towards_one_half():
     found = loss_of("binary-cross-entropy", [0.4, 0.4], [1.0, 0.0], smoothing=0.2).item()
     assert found == pytest.approx((bce(0.4, 0.9) + bce(0.4, 0.1)) / 2, rel=1e-5)

@@ -125,6 +125,7 @@ def test_report_and_journal(make_student, tmp_path):
         "step",
         "epoch",
         "loss",
+        "constant_loss",
         "gradient_norm",
         "learning_rate",
         "head_learning_rate",
@@ -312,9 +313,11 @@ from relgrade.settings import StudentSettings
 from relgrade.student import build_student, fit
 output = Path({output!r})
 student = build_student(StudentSettings(base={base!r}, max_tokens=32, max_query_tokens=8), seed=0)
-report = fit(student, TRAIN, VALIDATION, SETTINGS, output=output, seed=0)
+settings = replace(SETTINGS, max_steps=12, checkpoint_steps=6)  # an epoch has six steps of two batches
+report = fit(student, TRAIN, VALIDATION, settings, output=output, seed=0)
 import torch.distributed as dist
-found = [report.best_metric, report.steps, sum(float(w.double().sum()) for w in student.parameters())]
+constant_loss = next(row["constant_loss"] for row in report.history if "loss" in row)
+found = [report.best_metric, report.steps, constant_loss, sum(float(w.double().sum()) for w in student.parameters())]
 (output / f"report-{{dist.get_rank()}}.json").write_text(json.dumps(found))
 dist.destroy_process_group()
 """
@@ -332,6 +335,8 @@ def test_two_processes_agree(tiny_bert_folder, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         first, second = (json.loads((output / f"report-{rank}.json").read_text()) for rank in (0, 1))
         assert first == second
-        assert first[1] == 15
+        assert first[1] == 12
+        # The entropy of one relevant document in four: the first line is of all pairs, of both processes.
+        assert first[2] == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75), rel=1e-5)
     steps = [json.loads(line)["step"] for line in (output / "journal.jsonl").read_text().splitlines()]
-    assert steps == [5, 5, 10, 10, 15, 15]
+    assert steps == [6, 6, 10, 12, 12]

@@ -5,6 +5,7 @@ rate. `evaluate.diagnoses` tells the same failures from measures on labelled pai
 """
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from relgrade.student.student import Student
 
 LEARNED = 0.98  # of the loss of the base rate alone; a loss above it has found nothing in the pairs
 MIN_ROWS = 5  # of the journal, before its end is believed
+END = 3  # the last third of the rows is the end: a row alone may cover a hundred pairs
+DOUBT = 2.0  # standard errors by which the end may seem better than it is, where only the share in all pairs is known
 N_PROBES = 16
 MAX_DIFFERENCE = 0.05  # of a logit between a batch and the pair alone; bf16 moves it by less
 
@@ -29,25 +32,35 @@ def diagnose_training(
 ) -> Iterator[str]:
     """Sentences about a training that learned nothing.
 
-    The loss of a model that answers every pair with the base rate is the entropy of the labels, and a training whose
-    loss ends near it has found nothing beyond. Only for binary cross-entropy.
+    A training whose loss ends near that of one answer for every pair has found nothing beyond the base rate. Only for
+    binary cross-entropy. The two are compared on the same pairs, those of the journal's last rows: the share of
+    relevant ones among some hundred pairs differs from that of all by more than a little learning is worth. Rows
+    without `constant_loss`, of runs that older versions began, are held against all labels, and in doubt nothing was
+    learned; a small gain on few pairs is then missed.
 
     Args:
         history: rows of the journal; `loss` in some of them.
-        labels: of the training pairs, in [0, 1].
+        labels: of the training pairs, in [0, 1], before smoothing.
         student: what was trained.
         training: how.
         positive_weight: of the relevant side of the loss, > 0.
         has_adapters: low-rank adapters were trained, and no other weight of the encoder.
     """
-    losses = [float(row["loss"]) for row in history if "loss" in row]
-    if training.loss != "binary-cross-entropy" or len(losses) < MIN_ROWS or not labels:
+    rows = [row for row in history if "loss" in row]
+    if training.loss != "binary-cross-entropy" or len(rows) < MIN_ROWS or not labels:
         return
-    last = sum(losses[-max(1, len(losses) // 10) :]) / max(1, len(losses) // 10)
-    reference = _base_rate_loss(sum(labels) / len(labels), positive_weight)
-    if reference > 0 and last >= LEARNED * reference:
+    last = rows[-max(2, len(rows) // END) :]
+    losses = [float(row["loss"]) for row in last]
+    if all("constant_loss" in row for row in last):
+        reference, doubt = statistics.fmean(float(row["constant_loss"]) for row in last), 0.0
+    else:
+        rate = sum(labels) / len(labels) * (1.0 - training.label_smoothing) + training.label_smoothing / 2
+        reference = _base_rate_loss(rate, positive_weight)
+        doubt = DOUBT * statistics.stdev(losses) / math.sqrt(len(losses))
+    end = statistics.fmean(losses)
+    if reference > 0 and end + doubt >= LEARNED * reference:
         yield (
-            f"nothing learned: the loss ends at {last:.3f}, and answering every pair with the base rate has "
+            f"nothing learned: the loss ends at {end:.3f}, and answering every pair with the base rate has "
             f"{reference:.3f}. {_remedy(student, training, has_adapters)}"
         )
 

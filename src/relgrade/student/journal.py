@@ -84,15 +84,17 @@ def journal_row(entry: Mapping[str, Any], *, metric: str) -> dict[str, Any] | No
     """An entry of the Trainer's log in the words of the journal; None when it is of no interest.
 
     Keys of a training row: step (optimiser steps done), epoch, loss (mean over the steps since the last row),
-    gradient_norm (before clipping), learning_rate (encoder), head_learning_rate, tokens_per_s (all processes,
-    padding not counted). Keys of a validation row: step, epoch, the name of the metric (macro over the sources),
-    sources (its value in each).
+    constant_loss (of the same pairs, if all had the one answer that is best for the whole training set; of binary
+    cross-entropy alone, and where labels differ), gradient_norm (before clipping), learning_rate (encoder),
+    head_learning_rate, tokens_per_s (all processes, padding not counted). Keys of a validation row: step, epoch, the
+    name of the metric (macro over the sources), sources (its value in each).
     """
     if "loss" in entry:
         names = {
             "step": "step",
             "epoch": "epoch",
             "loss": "loss",
+            "constant_loss": "constant_loss",
             "grad_norm": "gradient_norm",
             "learning_rate": "learning_rate",
             "head_learning_rate": "head_learning_rate",

@@ -66,9 +66,21 @@ class BinaryCrossEntropy:
 
     def of_pairs(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of each pair before its weight, shape (n_pairs,)."""
-        targets = labels.float() * (1.0 - self._label_smoothing) + self._label_smoothing / 2
         weight = torch.tensor(self._positive_weight, device=logits.device)
-        return functional.binary_cross_entropy_with_logits(logits.float(), targets, pos_weight=weight, reduction="none")
+        return functional.binary_cross_entropy_with_logits(
+            logits.float(), self._targets(labels), pos_weight=weight, reduction="none"
+        )
+
+    def best_constant(self, labels: Tensor, weights: Tensor) -> float:
+        """The logit at which the loss is least when all pairs have it; infinite where all labels are 0, or all 1."""
+        targets = self._targets(labels)
+        relevant, other = (
+            (share * weights.float()).sum() for share in (targets * self._positive_weight, 1.0 - targets)
+        )
+        return float(relevant.log() - other.log())
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        return labels.float() * (1.0 - self._label_smoothing) + self._label_smoothing / 2
 
 
 class Listwise:

@@ -23,6 +23,7 @@ from relgrade.records import Pair
 from relgrade.settings import TrainingSettings
 from relgrade.student.callbacks import Flow, Guard, Keeper, last_good
 from relgrade.student.checkpoints import checkpoint_folder
+from relgrade.student.constant_answer import ConstantAnswer
 from relgrade.student.losses import Loss
 from relgrade.student.sampler import LengthBatchSampler
 from relgrade.student.student import Student
@@ -71,6 +72,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
         self._weights = source_weights(train, settings.source_weight_power)
         self._lengths: list[int] = []  # tokens of each training pair
         self._n_tokens = 0  # seen by this process since the last line of the journal
+        self._constant = ConstantAnswer(loss, [pair.label or 0.0 for pair in train], self._weights)
         self._clock_s = time.monotonic()
         super().__init__(
             model=student,
@@ -126,6 +128,9 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
         self._n_tokens += features.pop("n_tokens")
         logits = model(**features)
         loss = self._loss(logits, labels, query_index, weights)
+        # Gradients are averaged over the processes, hence their number.
+        share = 1.0 if num_items_in_batch is None else len(labels) * self.args.world_size / float(num_items_in_batch)
+        self._constant.count(labels, weights, share=share)
         auxiliary = self.model.auxiliary_loss()
         if auxiliary is not None:
             loss = loss + auxiliary
@@ -134,9 +139,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; {last_good(self._output)}. "
                 "A lower training.learning_rate, or bf16 off, usually helps"
             )
-        if num_items_in_batch is not None:
-            # Gradients are averaged over the processes, hence the factor.
-            loss = loss * (len(labels) * self.args.world_size / num_items_in_batch)
+        loss = loss * share
         return (loss, logits) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
@@ -196,6 +199,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to 
                 "learning_rate": self._settings.learning_rate * share,
                 "head_learning_rate": self._head_rate * share,
                 "tokens_per_s": speed,
+                **self._constant.take(),
             }
         super().log(logs, start_time)
 
