@@ -29,7 +29,13 @@ def export_student(student_folder: Path, output: Path, settings: ExportSettings)
         ParityError: the fp32 graph does not say what the student says.
     """
     from relgrade.student import load_student
+    from relgrade.student.student_file import StudentFile
 
+    if StudentFile.read(student_folder).architecture == "generative":  # read alone: its weights may be gigabytes
+        raise InvalidInput(
+            f"{student_folder}: a language model that answers in words is not exported; a student with a head was "
+            "expected, as the architectures cross-encoder and interaction have"
+        )
     student: Any = load_student(student_folder)
     output.mkdir(parents=True, exist_ok=True)
     for left in output.glob("*.onnx*"):

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from relgrade.errors import TrainingError
+from relgrade.errors import InvalidSettings, TrainingError
 from relgrade.settings import StudentSettings
 
 # Tokens that vocabularies reserve for padding, or for nothing, when their tokenizer names no pad token.
@@ -103,6 +103,18 @@ def load_pretrained(settings: StudentSettings, *, seed: int, is_generator: bool 
         _set_pad_token(backbone, tokenizer)
     new = {*info["missing_keys"], *(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])}
     return Pretrained(backbone, tokenizer, frozenset(new))
+
+
+def check_length(pretrained: Pretrained, settings: StudentSettings) -> None:
+    """Raise InvalidSettings where `settings.max_tokens` is more than the base reads."""
+    config = pretrained.backbone.config.get_text_config()
+    # Of a tokenizer that does not say what its model reads, the limit is a huge number.
+    limit = int(pretrained.tokenizer.model_max_length)
+    longest = min(getattr(config, "max_position_embeddings", None) or limit, limit)
+    if settings.max_tokens > longest:
+        raise InvalidSettings(
+            f"student.max_tokens is {settings.max_tokens}; base model {settings.base!r} reads {longest} tokens"
+        )
 
 
 def _set_head(config: Any, settings: StudentSettings) -> None:

@@ -13,6 +13,8 @@ from relgrade.student.student_file import STUDENT_FILE_NAME, StudentFile
 _CLASSES = {
     "cross-encoder": ("relgrade.student.cross_encoder", "CrossEncoderStudent"),
     "interaction": ("relgrade.student.interaction", "InteractionStudent"),
+    # No value of StudentSettings.architecture: only `relgrade paper` makes one, and saves it.
+    "generative": ("relgrade.student.generative", "GenerativeStudent"),
 }
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from relgrade.encoding import EncodedPair, PairEncoder, PairTemplate, clean_text
-from relgrade.errors import InvalidInput, InvalidSettings
+from relgrade.errors import InvalidInput
 from relgrade.records import Pair
 from relgrade.settings import StudentSettings
-from relgrade.student.backbone import load_pretrained
+from relgrade.student.backbone import check_length, load_pretrained
 from relgrade.student.student import Student
 from relgrade.student.student_file import StudentFile
 from relgrade.student.templates import build_template
@@ -41,6 +41,7 @@ class CrossEncoderStudent(Student):
     """
 
     architecture: ClassVar[str] = "cross-encoder"
+    _kind: ClassVar[Any] = AutoModelForSequenceClassification  # that a saved backbone is read as
 
     def __init__(
         self,
@@ -80,13 +81,9 @@ class CrossEncoderStudent(Student):
     def build(cls, settings: StudentSettings, *, seed: int) -> Self:
         """A pretrained backbone under a head; see `build_student`."""
         pretrained = load_pretrained(settings, seed=seed)
+        check_length(pretrained, settings)
         backbone, tokenizer = pretrained.backbone, pretrained.tokenizer
         config = backbone.config.get_text_config()
-        longest = min(getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length, _limit(tokenizer))
-        if settings.max_tokens > longest:
-            raise InvalidSettings(
-                f"student.max_tokens is {settings.max_tokens}; base model {settings.base!r} reads {longest} tokens"
-            )
         template = build_template(tokenizer, settings, has_type_ids=getattr(config, "type_vocab_size", 0) >= 2)
         inside = {id(weight) for weight in backbone.base_model.parameters()}
         head = {name for name, weight in backbone.named_parameters() if id(weight) not in inside}
@@ -151,22 +148,23 @@ class CrossEncoderStudent(Student):
         wrapped.model_max_length = self.template.max_tokens
         wrapped.save_pretrained(folder)
         self.tokenizer.save(str(folder / TOKENIZER_NAME))
-        details = {"template": self.template.to_json(), "head": sorted(self._head_names)}
-        StudentFile(architecture=self.architecture, settings=self.settings, details=details).write(folder)
+        StudentFile(architecture=self.architecture, settings=self.settings, details=self._details()).write(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Inverse of `save`; float32, on the CPU.
 
         Raises:
-            InvalidInput: the folder holds no cross-encoder student, or a damaged one.
+            InvalidInput: the folder holds no student of this architecture, or a damaged one.
         """
         folder = Path(folder)
         found = StudentFile.read(folder)
         if found.architecture != cls.architecture:
-            raise InvalidInput(f"{folder}: a cross-encoder was expected, this is of architecture {found.architecture}")
+            raise InvalidInput(
+                f"{folder}: a student of architecture {cls.architecture} was expected, this is {found.architecture}"
+            )
         try:
-            backbone, info = AutoModelForSequenceClassification.from_pretrained(
+            backbone, info = cls._kind.from_pretrained(
                 folder,
                 dtype=torch.float32,
                 use_safetensors=True,
@@ -183,10 +181,9 @@ class CrossEncoderStudent(Student):
             raise InvalidInput(f"{folder}: weights are missing, among them {sorted(info['missing_keys'])[0]}")
         return cls(backbone, tokenizer, template=template, settings=found.settings, head_names=head_names)
 
+    def _details(self) -> dict[str, Any]:
+        """What `student.json` says beside the settings; `load` reads it."""
+        return {"template": self.template.to_json(), "head": sorted(self._head_names)}
+
     def _encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
         return self._encoder.encode([(clean_text(pair.query), clean_text(pair.document)) for pair in pairs])
-
-
-def _limit(tokenizer: Any) -> int:
-    """Tokens the tokenizer says its model reads; a huge number where it does not say."""
-    return int(tokenizer.model_max_length)

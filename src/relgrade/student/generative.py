@@ -4,20 +4,25 @@ It keeps its language-model head; nothing new is put on it. The prompt is that o
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
-from relgrade.errors import InvalidSettings
+from relgrade.errors import InvalidInput, InvalidSettings, TrainingError
 from relgrade.records import Pair
 from relgrade.settings import StudentSettings
-from relgrade.student.backbone import load_pretrained
+from relgrade.student.backbone import check_length, load_pretrained
 from relgrade.student.cross_encoder import CrossEncoderStudent
+from relgrade.student.student_file import STUDENT_FILE_NAME, StudentFile
 from relgrade.student.templates import build_template
 
 ANSWERS = ("PASS", "FAIL")  # relevant, not relevant
 MAX_REPLY_TOKENS = 8
+# Of the largest number compared: what float32 rounds away. A text that is read both ways moves early states by more.
+ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +43,31 @@ class GenerativeStudent(CrossEncoderStudent):
     """
 
     architecture: ClassVar[str] = "generative"
+    _kind: ClassVar[Any] = AutoModelForCausalLM
+    _answers: tuple[int, int]  # tokens that the two words begin with
+    _mass: Tensor | None = None
 
     @classmethod
     def build(cls, settings: StudentSettings, *, seed: int) -> Self:
         """A pretrained decoder as it is.
 
         Raises:
-            TrainingError: the base cannot be loaded, or is no language model.
-            InvalidSettings: another template than `pass-fail`, or two words that begin with the same token.
+            TrainingError: the base cannot be loaded, or is no language model: weights are missing, or it does not
+                read from left to right, or makes the next token of more than its last state and output embeddings.
+            InvalidSettings: another template than `pass-fail`, more tokens than the base reads, or two words that
+                begin with the same token.
         """
         if settings.template != "pass-fail":
             raise InvalidSettings(
                 f"a model that answers in words needs template 'pass-fail', got {settings.template!r}"
             )
         pretrained = load_pretrained(settings, seed=seed, is_generator=True)
+        if pretrained.new_weights:  # output embeddings that are those of the input are not among them
+            raise TrainingError(
+                f"base model {settings.base!r} is no language model: its checkpoint lacks "
+                f"{min(pretrained.new_weights)}; choose a base with its language-model head"
+            )
+        check_length(pretrained, settings)
         template = build_template(pretrained.tokenizer, settings, has_type_ids=False)
         student = cls(
             pretrained.backbone,
@@ -60,7 +76,30 @@ class GenerativeStudent(CrossEncoderStudent):
             settings=settings,
             head_names=frozenset(),
         )
+        student._check_next_token()
         student.set_answers(pretrained.tokenizer)
+        return student
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Inverse of `save`; float32, on the CPU.
+
+        Raises:
+            InvalidInput: the folder holds no student of this architecture, or a damaged one.
+        """
+        student = super().load(folder)
+        answers = StudentFile.read(Path(folder)).details.get("answers")
+        n_tokens = student.tokenizer.get_vocab_size()
+        if (
+            not isinstance(answers, list)
+            or len(answers) != len(ANSWERS)
+            or not all(isinstance(token, int) and 0 <= token < n_tokens for token in answers)
+        ):
+            raise InvalidInput(
+                f"{Path(folder) / STUDENT_FILE_NAME}: answers must be the tokens that {' and '.join(ANSWERS)} begin "
+                f"with, got {answers!r}; save the student again"
+            )
+        student._answers = (answers[0], answers[1])
         return student
 
     def set_answers(self, tokenizer: Any) -> None:
@@ -72,7 +111,6 @@ class GenerativeStudent(CrossEncoderStudent):
         if ids[0][0] == ids[1][0]:
             raise InvalidSettings(f"this tokenizer begins {' and '.join(ANSWERS)} with one token; choose another base")
         self._answers = (int(ids[0][0]), int(ids[1][0]))
-        self._mass: Tensor | None = None
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Log-odds of PASS against FAIL as the next token, shape (n_pairs,), float32."""
@@ -111,6 +149,27 @@ class GenerativeStudent(CrossEncoderStudent):
             logits = self._next_logits(outputs.last_hidden_state[0, -1])
         text = self.tokenizer.decode(written).strip().partition("\n")[0]
         return WrittenReply(float(shares[0] - shares[1]), float(shares.exp().sum()), text)
+
+    def _details(self) -> dict[str, Any]:
+        return {**super()._details(), "answers": list(self._answers)}
+
+    @torch.no_grad()
+    def _check_next_token(self) -> None:
+        """Raise TrainingError unless a token leaves the states before it alone, and the head is what is thought."""
+        self.backbone.eval()
+        ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
+        states = self.backbone.base_model(input_ids=ids).last_hidden_state  # (2, 4, n_hidden)
+        if (states[0, :-1] - states[1, :-1]).abs().max() > ROUNDING * states.abs().max():
+            raise TrainingError(
+                f"base model {self.settings.base!r} is no language model: what it makes of a token depends on later "
+                "ones, as in an encoder; choose a decoder, or a method that puts a head on the base"
+            )
+        expected = self.backbone(input_ids=ids).logits[:, -1]
+        if (self._next_logits(states[:, -1]) - expected).abs().max() > ROUNDING * expected.abs().max():
+            raise TrainingError(
+                f"base model {self.settings.base!r} is no language model of the kind that is read here: its logits are "
+                "not its output embeddings times its last state; choose another decoder"
+            )
 
     def _next_logits(self, states: Tensor) -> Tensor:
         """Of the next token, shape (..., n_vocabulary), float32: in bfloat16 a logit of 16 has steps of 1 / 8."""
