@@ -17,7 +17,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from relgrade.errors import InvalidInput, UnsafeBundle
+from relgrade.errors import InvalidInput, OutputError, UnsafeBundle
 from relgrade.export import fold_two_logits
 from relgrade.records import Pair
 from relgrade.settings import StudentSettings
@@ -173,6 +173,63 @@ def test_index_that_points_out_of_the_folder_is_refused(tmp_path):
     (tmp_path / "two/model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InvalidInput, match="no file of this folder"):
         fold_two_logits(tmp_path / "two", tmp_path / "one")
+
+
+def sharded(tmp_path):
+    build("bert").save_pretrained(tmp_path / "two", max_shard_size="6KB")
+    return tmp_path / "two" / "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"index\.json: not JSON"),
+        ("[]", r"index\.json: an object with weight_map"),
+        ("{}", r"index\.json: an object with weight_map"),
+        ('{"weight_map": {"classifier.weight": 1}}', r"index\.json: an object with weight_map"),
+    ],
+)
+def test_an_index_that_is_none(tmp_path, text, message):
+    sharded(tmp_path).write_text(text)
+    with pytest.raises(InvalidInput, match=message):
+        fold_two_logits(tmp_path / "two", tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+def test_an_index_that_names_a_weight_its_shard_lacks(tmp_path):
+    path = sharded(tmp_path)
+    index = json.loads(path.read_text())
+    index["weight_map"]["bert.encoder.layer.9.bias"] = index["weight_map"]["classifier.weight"]
+    path.write_text(json.dumps(index))
+    with pytest.raises(InvalidInput, match=r"lacks 1 weights .* among them 'bert\.encoder\.layer\.9\.bias'"):
+        fold_two_logits(tmp_path / "two", tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize("is_sharded", [True, False])
+@pytest.mark.parametrize("n_left", [0, 4, -1])
+def test_damaged_weights_are_named(tmp_path, is_sharded, n_left):
+    if is_sharded:
+        sharded(tmp_path)
+    else:
+        build("bert").save_pretrained(tmp_path / "two")
+    path = sorted((tmp_path / "two").glob("*.safetensors"))[-1]
+    path.write_bytes(path.read_bytes()[:n_left])
+    with pytest.raises(InvalidInput, match=rf"{path.name}: damaged, or no safetensors file"):
+        fold_two_logits(tmp_path / "two", tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    build("bert").save_pretrained(tmp_path / "two")
+    (tmp_path / "one").write_text("mine")
+    with pytest.raises(InvalidInput, match="an empty or new folder was expected, this is a file"):
+        fold_two_logits(tmp_path / "two", tmp_path / "one")
+    with pytest.raises(OutputError, match="cannot be written"):
+        fold_two_logits(tmp_path / "two", tmp_path / "one" / "below")
+    with pytest.raises(InvalidInput, match="a Hugging Face checkpoint was expected"):
+        fold_two_logits(tmp_path / "one", tmp_path / "three")
+    assert (tmp_path / "one").read_text() == "mine"
 
 
 def test_a_folder_with_files_is_not_overwritten(tmp_path):

@@ -6,17 +6,18 @@ Weights are read and written as safetensors; no model is built and pickle is nev
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from relgrade.errors import InvalidInput, UnsafeBundle
+from relgrade.errors import InvalidInput, OutputError, UnsafeBundle
 from relgrade.student.student_file import STUDENT_FILE_NAME, StudentFile
 
 WEIGHTS_NAME = "model.safetensors"
@@ -42,16 +43,23 @@ def fold_two_logits(folder_in: Path | str, folder_out: Path | str) -> None:
 
     Raises:
         InvalidInput: not such a checkpoint: no weights, no head or not of two classes, or one whose two logits are
-            independent labels; or `folder_out` has files.
+            independent labels; a damaged file, or an index that names weights that are not there; or `folder_out` is
+            a file or has files.
         UnsafeBundle: the weights are there as pickle only.
+        OutputError: `folder_out` cannot be made.
     """
     source, target = Path(folder_in), Path(folder_out)
+    if target.exists() and not target.is_dir():
+        raise InvalidInput(f"{target}: an empty or new folder was expected, this is a file")
     if target.exists() and any(target.iterdir()):
         raise InvalidInput(f"{target}: an empty or new folder was expected, this one has files")
     config = _read_config(source)
     files = _weight_files(source)
     weight_name, bias_name = _find_head(source, files)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError.from_os_error(error, path=target.parent) from error
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fold-") as folder:
         written = Path(folder) / "folded"
         written.mkdir()
@@ -74,7 +82,7 @@ def fold_two_logits(folder_in: Path | str, folder_out: Path | str) -> None:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInput(f"{folder}: a Hugging Face checkpoint was expected, {CONFIG_NAME} is not there") from error
     except ValueError as error:
         raise InvalidInput(f"{folder / CONFIG_NAME}: not JSON: {error}") from error
@@ -91,11 +99,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def _weight_files(folder: Path) -> dict[str, str]:
     """Name of each weight -> the file that holds it."""
     if (folder / INDEX_NAME).is_file():
-        index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
-        files: dict[str, str] = index["weight_map"]
-        for name in set(files.values()):
+        files = _read_index(folder)
+        for name in sorted(set(files.values())):
             if Path(name).name != name or not (folder / name).is_file():
                 raise InvalidInput(f"{folder}: {INDEX_NAME} names {name!r}, which is no file of this folder")
+            with _opened(folder / name) as file:
+                absent = {weight for weight, place in files.items() if place == name} - set(file.keys())
+            if absent:
+                raise InvalidInput(
+                    f"{folder}: {name} lacks {len(absent)} weights that {INDEX_NAME} looks for there, among them "
+                    f"{min(absent)!r}; copy the checkpoint again, whole"
+                )
         return files
     if not (folder / WEIGHTS_NAME).is_file():
         if any(folder.glob("*.bin")):
@@ -104,8 +118,31 @@ def _weight_files(folder: Path) -> dict[str, str]:
                 "model.save_pretrained(folder, safe_serialization=True)"
             )
         raise InvalidInput(f"{folder}: {WEIGHTS_NAME} or {INDEX_NAME} was expected, neither is there")
-    with safe_open(folder / WEIGHTS_NAME, framework="pt") as file:
+    with _opened(folder / WEIGHTS_NAME) as file:
         return dict.fromkeys(file.keys(), WEIGHTS_NAME)
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    try:
+        index = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidInput(f"{folder / INDEX_NAME}: not JSON: {error}; copy the checkpoint again") from error
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise InvalidInput(
+            f"{folder / INDEX_NAME}: an object with weight_map, from weights to files, was expected, as "
+            "save_pretrained writes it; copy the checkpoint again"
+        )
+    return files
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:  # the handle of safetensors, which has no type of its own
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise InvalidInput(f"{path}: damaged, or no safetensors file: {error}; copy the checkpoint again") from error
 
 
 def _find_head(folder: Path, files: Mapping[str, str]) -> tuple[str, str]:
@@ -113,7 +150,7 @@ def _find_head(folder: Path, files: Mapping[str, str]) -> tuple[str, str]:
     found, shapes = [], {}
     for name, file_name in files.items():
         if name.split(".")[0] in HEADS and name.endswith(".weight"):
-            with safe_open(folder / file_name, framework="pt") as file:
+            with _opened(folder / file_name) as file:
                 shapes[name] = tuple(file.get_slice(name).get_shape())
             if len(shapes[name]) == 2 and shapes[name][0] == 2:
                 found.append(name)
@@ -126,7 +163,7 @@ def _find_head(folder: Path, files: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _write_shard(source: Path, target: Path, head: set[str]) -> None:
-    with safe_open(source, framework="pt") as file:
+    with _opened(source) as file:
         if not head & set(file.keys()):
             shutil.copyfile(source, target)
             return
