@@ -67,11 +67,52 @@ def test_the_llama_table_has_every_configuration_of_the_paper():
         ({"name": "a", "method": "A", "loss": "focal"}, "trained on words by cross-entropy"),
         ({"name": "c", "method": "C", "learning_rate": 0.0}, "must be > 0"),
         ({"name": "l", "method": "lora", "rank": 0}, "must be >= 1"),
+        ({"name": "c", "method": "C", "epochs": float("inf")}, "must be > 0, got inf"),
+        ({"name": "c", "method": "C", "pairs": 1}, r"rows\.pairs of c must be >= 2, one of either kind, got 1"),
+        ({"name": "c", "method": "C", "seed": -1}, r"rows\.seed of c must be >= 0 and below 2\*\*32, got -1"),
+        ({"name": "c", "method": "C", "seed": 2**32}, r"must be >= 0 and below 2\*\*32"),
+        ({"name": "b", "method": "B", "epochs": 2.0}, "fitted to the end unless learning_rate is set, and epochs"),
+        ({"name": "b", "method": "B", "loss": "contrastive"}, "set learning_rate"),
+        ({"name": "b", "method": "B", "head_learning_rate": 1e-3}, "and head_learning_rate would not be read"),
+        ({"name": "a", "method": "A", "head_learning_rate": 1e-3}, "does not read head_learning_rate; .* B, C, lora"),
+        ({"name": "c", "method": "C", "pooling": "mean"}, "row c: method C does not read pooling; .* does: B"),
+        ({"name": "b", "method": "B", "alpha": 8.0}, "method B does not read alpha; .* does: lora"),
+        ({"name": "c", "method": "C", "rank": 8}, "method C does not read rank"),
+        ({"name": "stock", "method": "stock", "pairs": 40}, "method stock does not read pairs; .* A, B, C, lora"),
+        ({"name": "c", "method": "C", "url": "http://localhost"}, "method C does not read url; .* does: judge"),
     ],
 )
 def test_a_row_that_makes_no_sense(row, message):
     with pytest.raises(InvalidSettings, match=message):
         RowSettings(**row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"method": "B", "epochs": 2.0, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "pooling": "mean", "seed": 0},
+        {"method": "B", "loss": "contrastive", "learning_rate": 1e-3},
+        {"method": "lora", "alpha": 8.0, "rank": 4, "head_learning_rate": 1e-3, "pairs": 2},
+        {"method": "C", "rank": 16, "pooling": "model", "seed": 2**32 - 1},  # defaults, which cannot be told from none
+    ],
+)
+def test_a_row_that_makes_sense(row):
+    assert RowSettings(name="x", **row).method == row["method"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seed = -1", r"tiny\.toml: seed must be >= 0 and below 2\*\*32, got -1"),
+        ("n_draws = 0", "n_draws must be >= 1"),
+    ],
+)
+def test_a_table_that_makes_no_sense(tmp_path, line, message):
+    text = (FOLDER / "minilm-paper.toml").read_text(encoding="utf-8").replace("seed = 0\n", "")
+    path = tmp_path / "tiny.toml"
+    path.write_text(f"{line}\n{text}", encoding="utf-8")
+    with pytest.raises(InvalidSettings, match=message):
+        PaperSettings.read(path)
 
 
 def test_an_unknown_key_names_the_file_and_what_was_meant(tmp_path):

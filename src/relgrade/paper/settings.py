@@ -1,7 +1,8 @@
 """What a table of configurations is made of: data, a base model, the optimisation they share, and one entry a row."""
 
+import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -12,6 +13,26 @@ Method = Literal["stock", "judge", "A", "B", "C", "lora"]
 RowLoss = Literal["cross-entropy", "contrastive", "focal", "class-weighted"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_TRAINED = frozenset({"A", "B", "C", "lora"})
+# Settings of a row and the methods that read them; the others are read by all. A method that would leave a setting
+# unread refuses it: the row would be called what it is not.
+_READ_BY = {
+    "loss": _TRAINED,
+    "negatives_per_positive": _TRAINED,
+    "rank": frozenset({"lora"}),
+    "alpha": frozenset({"lora"}),
+    "pooling": frozenset({"B"}),
+    "learning_rate": _TRAINED,
+    "head_learning_rate": frozenset({"B", "C", "lora"}),  # A has no new layers
+    "epochs": _TRAINED,
+    "pairs": _TRAINED,
+    "seed": _TRAINED,
+    "labels": _TRAINED,
+    "url": frozenset({"judge"}),
+    "model": frozenset({"judge"}),
+    "rubric": frozenset({"judge"}),
+}
+_SEEDS = 2**32  # numpy's older generator, which transformers seeds, takes no more
 
 
 def _require(condition: bool, message: str) -> None:
@@ -39,7 +60,10 @@ class TestSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSettings:
-    """One configuration. What is None is taken from the table's own settings."""
+    """One configuration. What is None is taken from the table's own settings.
+
+    A setting that the method does not read is refused. One at its default cannot be told from one that was not given.
+    """
 
     name: str  # lower case, digits, dots and hyphens: it names files
     method: Method
@@ -51,7 +75,7 @@ class RowSettings:
     learning_rate: float | None = None  # peak; B: None fits the head to the end instead
     head_learning_rate: float | None = None
     epochs: float | None = None
-    pairs: int | None = None  # training pairs drawn
+    pairs: int | None = None  # training pairs drawn, >= 2
     seed: int | None = None  # of the draw, of new weights and of batches
     labels: str | None = None  # file of pairs whose labels replace those of the training pairs, soft ones too
     url: str = ""  # judge: base URL of an OpenAI-compatible server
@@ -65,8 +89,20 @@ class RowSettings:
         )
         for name in ("negatives_per_positive", "learning_rate", "head_learning_rate", "epochs", "pairs", "alpha"):
             value = getattr(self, name)
-            _require(value is None or value > 0, f"rows.{name} of {self.name} must be > 0, got {value}")
+            _require(value is None or 0 < value < math.inf, f"rows.{name} of {self.name} must be > 0, got {value}")
         _require(self.rank >= 1, f"rows.rank of {self.name} must be >= 1, got {self.rank}")
+        _require(
+            self.pairs is None or self.pairs >= 2,
+            f"rows.pairs of {self.name} must be >= 2, one of either kind, got {self.pairs}",
+        )
+        _require(
+            self.seed is None or 0 <= self.seed < _SEEDS,
+            f"rows.seed of {self.name} must be >= 0 and below 2**32, got {self.seed}",
+        )
+        self._check_method()
+
+    def _check_method(self) -> None:
+        """What the method needs, and what it does not read."""
         _require(
             self.method != "judge" or bool(self.url and self.model),
             f"row {self.name} is a judge: it needs url and model",
@@ -75,6 +111,25 @@ class RowSettings:
             self.method != "A" or self.loss == "cross-entropy",
             f"row {self.name}: method A is trained on words by cross-entropy, got loss {self.loss!r}",
         )
+        for item in fields(self):
+            readers = _READ_BY.get(item.name)
+            _require(
+                readers is None or self.method in readers or getattr(self, item.name) == item.default,
+                f"row {self.name}: method {self.method} does not read {item.name}; leave it out, or take a method that "
+                f"does: {', '.join(sorted(readers or ()))}",
+            )
+        if self.method == "B" and self.learning_rate is None:
+            for name in ("head_learning_rate", "epochs"):
+                _require(
+                    getattr(self, name) is None,
+                    f"row {self.name}: a head of B is fitted to the end unless learning_rate is set, and {name} would "
+                    f"not be read; set learning_rate, or leave {name} out",
+                )
+            _require(
+                self.loss != "contrastive",
+                f"row {self.name}: the contrastive loss is one of batches, and a head of B is fitted to all pairs at "
+                "once; set learning_rate",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +162,8 @@ class PaperSettings:
             value = getattr(self, name)
             _require(value is None or value >= 2, f"{name} must be >= 2, got {value}")
         _require(self.calibration_pairs >= 2, f"calibration_pairs must be >= 2, got {self.calibration_pairs}")
+        _require(0 <= self.seed < _SEEDS, f"seed must be >= 0 and below 2**32, got {self.seed}")
+        _require(self.n_draws >= 1, f"n_draws must be >= 1, got {self.n_draws}")
         _require(0.0 < self.min_precision < 1.0, f"min_precision must be between 0 and 1, got {self.min_precision}")
         _require(
             self.student.architecture == "cross-encoder",

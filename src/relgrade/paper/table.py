@@ -139,22 +139,30 @@ def row_key(row: RowSettings, settings: PaperSettings, hashes: Mapping[str, str]
 
 
 def read_results(places: Sequence[Path]) -> list[dict[str, Any]]:
-    """The rows of files, and of all files in folders, by table and name.
+    """The rows of files, and of all files in folders, in the order of the places and of the files' names.
+
+    A JSON file in a folder that has nothing of a row, such as the summary of something else, is passed over.
 
     Raises:
-        InvalidInput: nothing there, or a file that is no row.
+        InvalidInput: nothing there, or a file that is no row, or half of one; names the file.
     """
-    paths = [path for place in places for path in (sorted(place.glob("*.json")) if place.is_dir() else [place])]
     rows = []
-    for path in paths:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"{path}: the JSON of a row was expected: {error}") from error
-        if isinstance(content, dict) and "readings" in content and "row" in content:
+    for place in places:
+        for path in sorted(place.glob("*.json")) if place.is_dir() else [place]:
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise InvalidInput(f"{path}: the JSON of a row was expected: {error}") from error
+            is_another = not isinstance(content, dict) or not {"row", "readings", "cost"} & set(content)
+            if is_another and place.is_dir():
+                continue
+            missing = _missing(content)
+            if missing:
+                raise InvalidInput(
+                    f"{path}: the JSON of a row was expected, as `relgrade paper run` writes it; here is no {missing}: "
+                    "name files of rows alone, or make the row again"
+                )
             rows.append(content)
-        elif not any(place.is_dir() for place in places):
-            raise InvalidInput(f"{path}: the JSON of a row was expected, as `relgrade paper run` writes it")
     if not rows:
         raise InvalidInput(f"no rows in {', '.join(map(str, places))}; make them with `relgrade paper run`")
     return rows
@@ -178,6 +186,34 @@ def render_table(rows: Sequence[Mapping[str, Any]], *, test: str, rule: str | No
         raise InvalidInput(f"no reading of {test!r} by {rule or 'any rule'}; tests: {known}; rules: {rules}")
     heads = ["table", "row", "rule", *(_HEADS[name] for name in COLUMNS), "trained", "s", "MB"]
     return "\n".join(["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines)])
+
+
+def _missing(content: Any) -> str:
+    """What of a row's JSON a table would miss, the first of it; empty where nothing is missing."""
+    needed = {
+        "row": ("name",),
+        "cost": ("seconds_training", "seconds_scoring", "n_parameters_trained", "peak_memory_mb"),
+        "data": ("tests",),
+    }
+    if not isinstance(content, dict) or "table" not in content:
+        return "table"
+    for part, names in needed.items():
+        for name in names:
+            if not isinstance(content.get(part), dict) or name not in content[part]:
+                return f"{part}.{name}"
+    readings = content.get("readings")
+    if not isinstance(readings, list):
+        return "readings"
+    for i, reading in enumerate(readings):
+        if not isinstance(reading, dict) or not {"test", "rule"} <= set(reading):
+            return f"test and rule in readings[{i}]"
+        if reading["test"] not in content["data"]["tests"]:
+            return f"data.tests.{reading['test']}"
+        for name in COLUMNS:
+            measure = reading.get(name)
+            if measure is not None and (not isinstance(measure, dict) or not {"value", "low", "high"} <= set(measure)):
+                return f"value and interval in readings[{i}].{name}"
+    return ""
 
 
 def _is_wanted(reading: Mapping[str, Any], test: str, rule: str | None) -> bool:
