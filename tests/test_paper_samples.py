@@ -10,8 +10,9 @@ from paper_case import settings_of, write_data
 from relgrade.data.queries import query_key
 from relgrade.errors import InvalidData, InvalidSettings
 from relgrade.formats.write import write_pairs
+from relgrade.paper.job import make_job
 from relgrade.paper.samples import draw_training, is_relevant, pair_key, read_samples
-from relgrade.paper.settings import RowSettings
+from relgrade.paper.settings import RowSettings, TestSettings
 from relgrade.probability import log_odds
 
 ROW = {"name": "c", "method": "C"}
@@ -47,6 +48,10 @@ def test_fewer_test_queries_are_whole_and_the_same(table):
 @given(st.sampled_from([None, 0.5, 1.0, 2.0, 4.0, 9.0]), st.integers(10, 200), st.integers(0, 3))
 def test_a_draw_has_its_number_and_its_ratio(samples, ratio, n_pairs, seed):
     drawn = draw_training(samples, RowSettings(**ROW, negatives_per_positive=ratio), n_pairs=n_pairs, seed=seed)
+    if ratio is None and n_pairs > len(samples.pool):
+        assert drawn.pairs == samples.pool  # once: nothing asked for more of one kind
+        assert drawn.prior_shift == 0.0
+        return
     assert len(drawn.pairs) == n_pairs
     pool = float(is_relevant(samples.pool).mean())
     share = pool if ratio is None else 1.0 / (1.0 + ratio)
@@ -69,6 +74,28 @@ def test_other_labels_replace_those_of_the_training_pairs(samples, tmp_path):
     write_pairs(path, [replace(pair, label=0.25) for pair in samples.pool[:1]])
     with pytest.raises(InvalidData, match="training pairs have no label here"):
         draw_training(samples, RowSettings(**ROW, labels=str(path)), n_pairs=20, seed=0)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "class-weighted"])
+def test_training_pairs_of_one_kind(table, samples, tmp_path, loss):
+    path = tmp_path / "soft.jsonl"
+    row = RowSettings(**ROW, labels=str(path), loss=loss)
+    places = {"folder": tmp_path, "shared": tmp_path, "on_piece": lambda what, done, total: None}
+    for label, found in ((0.25, "0 of its 40"), (0.75, "40 of its 40")):
+        write_pairs(path, [replace(pair, label=label) for pair in samples.pool])
+        with pytest.raises(
+            InvalidData, match=rf"soft\.jsonl: row c: {found} training pairs .* of both kinds are needed"
+        ):
+            make_job(row, table, samples, **places)
+
+
+def test_a_test_that_shares_queries_with_the_training_pairs(table):
+    leak = TestSettings(name="leak", path=table.train, split="train")
+    for test in (leak, replace(leak, split=None)):
+        with pytest.raises(
+            InvalidSettings, match=r"test leak shares 24 queries with the training pairs .*, such as 'where is"
+        ):
+            read_samples(replace(table, tests=(*table.tests, test)))
 
 
 def test_ids_that_mean_two_things(samples):

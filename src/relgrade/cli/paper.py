@@ -44,10 +44,14 @@ def paper() -> None:
     help="Where relative paths of pairs start; default: the folder of the table.",
 )
 @click.option("--base-folder", type=click.Path(), help="Local copy of the table's base model; default: from the Hub.")
-@click.option("--pairs", type=click.IntRange(0), help="Training pairs of each row; 0: all; default: the table's.")
+@click.option(
+    "--pairs",
+    type=click.IntRange(0),
+    help="Training pairs of each row that names no number of its own; 0: all; default: the table's.",
+)
 @click.option("--test-queries", type=click.IntRange(0), help="Queries of each test set; 0: all; default: the table's.")
 @click.option("--row", "only", multiple=True, help="Only this row; repeatable.")
-@click.option("--seed", type=int, help="Of draws, new weights and batches.")
+@click.option("--seed", type=int, help="Of draws, new weights and batches; rows that name a seed of their own keep it.")
 def run(
     config: str,
     output: str | None,

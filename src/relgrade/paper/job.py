@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from relgrade.errors import InvalidData
 from relgrade.paper.readings import Reply
-from relgrade.paper.samples import Samples, TrainingDraw, draw_training
+from relgrade.paper.samples import RELEVANT, Samples, TrainingDraw, draw_training
 from relgrade.paper.scoring import Key
 from relgrade.paper.settings import PaperSettings, RowLoss, RowSettings
 from relgrade.probability import log_odds
@@ -67,9 +68,18 @@ def make_job(
         folder: of the row.
         shared: of what rows share.
         on_piece: see `OnPiece`.
+
+    Raises:
+        InvalidData: the pairs drawn are all relevant, or none is.
     """
     seed = settings.seed if row.seed is None else row.seed
     drawn = draw_training(samples, row, n_pairs=row.pairs or settings.pairs, seed=seed)
+    if not 0 < drawn.n_relevant < len(drawn.pairs):
+        raise InvalidData(
+            f"row {row.name}: {drawn.n_relevant} of its {len(drawn.pairs)} training pairs are labelled {RELEVANT} or "
+            "more; pairs of both kinds are needed. Draw more of them, or correct its labels",
+            path=row.labels,
+        )
     weight = (len(drawn.pairs) - drawn.n_relevant) / drawn.n_relevant if row.loss == "class-weighted" else 1.0
     return Job(
         row=row,

@@ -67,7 +67,7 @@ def read_samples(settings: PaperSettings) -> Samples:
 
     Raises:
         InvalidData: a file cannot be read, or a pair of it has no label.
-        InvalidSettings: too few queries for training and calibration.
+        InvalidSettings: too few queries for training and calibration, or a test with queries of the training file.
     """
     labelled = _labelled(settings.train, settings.train_split)
     calibration = cap_by_query(labelled, settings.calibration_pairs, seed=settings.seed)
@@ -80,23 +80,32 @@ def read_samples(settings: PaperSettings) -> Samples:
                 f"{settings.train}: {len(pairs)} {name} pairs, {n_relevant} of them relevant; pairs of both kinds are "
                 "needed on both sides of calibration_pairs"
             )
-    tests = {
-        test.name: _some_queries(_labelled(test.path, test.split), settings.test_queries, seed=settings.seed)
-        for test in settings.tests
-    }
+    known = {query_key(pair.query) for pair in labelled}
+    tests = {}
+    for test in settings.tests:
+        pairs = _labelled(test.path, test.split)
+        shared = known & {query_key(pair.query) for pair in pairs}
+        if shared:
+            raise InvalidSettings(
+                f"test {test.name} shares {len(shared)} queries with the training pairs ({settings.train}, split "
+                f"{settings.train_split!r}), such as {min(shared)!r}; test on queries that nothing is trained on or "
+                f"calibrated with: tests.split of {test.name} is {test.split!r}"
+            )
+        tests[test.name] = _some_queries(pairs, settings.test_queries, seed=settings.seed)
     return Samples(pool, calibration, tests)
 
 
 def draw_training(samples: Samples, row: RowSettings, *, n_pairs: int | None, seed: int) -> TrainingDraw:
     """The training pairs of a row: `n_pairs` in all, at its ratio, the labels replaced where it names others.
 
-    Pairs are drawn one by one. With one seed a smaller draw at the same ratio is part of a larger one. A side that has
-    too few pairs repeats them, as oversampling does; so every row sees the same number of pairs.
+    Pairs are drawn one by one. With one seed a smaller draw at the same ratio is part of a larger one. At a ratio of
+    its own, a side that has too few pairs repeats them, as oversampling does; so rows of different ratios see the same
+    number of pairs. At the ratio of the pool no pair comes twice.
 
     Args:
         samples: of the table.
         row: `negatives_per_positive` and `labels` are read.
-        n_pairs: None: as many as there are.
+        n_pairs: None, or more than there are at their own ratio: as many as there are.
         seed: of the draw.
 
     Raises:
@@ -106,7 +115,10 @@ def draw_training(samples: Samples, row: RowSettings, *, n_pairs: int | None, se
     generator = np.random.default_rng(seed)
     sides = [generator.permutation(np.flatnonzero(side)) for side in (relevant, ~relevant)]
     n = len(samples.pool) if n_pairs is None else n_pairs
-    ratio = sides[1].size / sides[0].size if row.negatives_per_positive is None else row.negatives_per_positive
+    if row.negatives_per_positive is None:
+        n, ratio = min(n, len(samples.pool)), sides[1].size / sides[0].size
+    else:
+        ratio = row.negatives_per_positive
     n_positive = min(max(1, round(n / (1.0 + ratio))), n - 1)
     chosen = np.concatenate([np.resize(sides[0], n_positive), np.resize(sides[1], n - n_positive)])
     pairs = [samples.pool[int(i)] for i in np.sort(chosen)]
