@@ -1,5 +1,7 @@
 """`relgrade paper` from the command line: a row run, run again, and printed; what cannot work says what to do."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -73,6 +75,54 @@ def test_bad_input(call, arguments, message):
     found = call(*arguments)
     assert found.exit_code == 2
     assert message in found.stderr
+
+
+def test_a_seed_below_zero(call, tmp_path):
+    found = call("run", "--config", tmp_path / "tiny.toml", "--seed", "-1", "-o", tmp_path / "run")
+    assert found.exit_code == 2
+    assert "seed must be >= 0" in found.stderr
+    assert not (tmp_path / "run").exists()
+
+
+ROW = {
+    "table": "tiny",
+    "row": {"name": "b"},
+    "cost": {"seconds_training": 1.0, "seconds_scoring": 1.0, "n_parameters_trained": 1, "peak_memory_mb": 1.0},
+    "data": {"tests": {"test": 2}},
+    "readings": [{"test": "test", "rule": "argmax", "f1": {"value": 0.5, "low": None, "high": None}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({"cost": None}, "cost.seconds_training"),
+        ({"cost": {"seconds_training": 1.0}}, "cost.seconds_scoring"),
+        ({"readings": None}, "readings"),
+        ({"readings": [{"test": "test"}]}, "test and rule in readings[0]"),
+        ({"readings": [{"test": "other", "rule": "argmax"}]}, "data.tests.other"),
+        ({"readings": [{"test": "test", "rule": "argmax", "f1": 0.5}]}, "value and interval in readings[0].f1"),
+        ({"row": {}}, "row.name"),
+    ],
+)
+def test_half_a_row_is_named(call, tmp_path, change, missing):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "a.json").write_text(json.dumps(ROW), encoding="utf-8")
+    (folder / "summary.json").write_text('{"what": "something else"}', encoding="utf-8")
+    (folder / "list.json").write_text("[]", encoding="utf-8")
+    assert "| tiny | b | argmax |" in call("table", folder, "--test", "test").stdout
+    for name in ("summary.json", "list.json"):  # passed over in a folder, and no row when it is asked for
+        found = call("table", folder / "a.json", folder / name, folder, "--test", "test")
+        assert found.exit_code == 2
+        assert f"{name}: the JSON of a row was expected" in found.stderr.replace("\n", "")
+    left = {name: value for name, value in {**ROW, **change}.items() if value is not None}
+    (folder / "b.json").write_text(json.dumps(left), encoding="utf-8")
+    for place in (folder, folder / "b.json"):
+        found = call("table", place, "--test", "test")
+        assert found.exit_code == 2
+        assert "b.json: the JSON of a row was expected" in found.stderr
+        assert f"here is no {missing}" in found.stderr
 
 
 def test_no_access_to_the_base_gives_three_ways_out(call, tmp_path):
