@@ -11,7 +11,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 NAMES = {
     "paper.md": {
         *("rows on multihop_rag_top20", "rows on multihop_rag", "balance", "head and pooling", "cost"),
-        *("transfer", "trained transfer", "noise", "size"),
+        *("transfer", "trained transfer", "noise", "size", "more queries"),
     },
     "performance.md": {"race, 1 thread", "race, 2 threads", "tiers", "growth"},
 }

@@ -28,7 +28,10 @@ def all_tables(folder: Path = FOLDER) -> dict[str, str]:
     """Markdown of every table that has results, by name."""
     rows = load_rows(folder)
     found = dict(reports(rows)) if rows else {}
-    questions = {"transfer": transfer, "trained transfer": trained_transfer, "noise": noise, "size": size}
+    questions = {
+        **{"transfer": transfer, "trained transfer": trained_transfer, "noise": noise, "size": size},
+        "more queries": more_queries,
+    }
     for name, render in questions.items():
         path = folder / f"questions.{name.replace(' ', '_')}.json"
         if path.is_file():
@@ -47,6 +50,32 @@ def trained_transfer(answer: Mapping[str, Any]) -> str:
             lines.append([name, row["test"], f"{row['n_test']:,}", f"{row['base_rate']:.2f}", *cells, *verdicts])
     heads = ["trained on news", "tested on", "pairs", "relevant", "AP", "AP of BM25", "argmax: precision", "recall"]
     return table(heads, lines)
+
+
+def more_queries(answer: Mapping[str, Any]) -> str:
+    """Rows on more test queries than their table has, by where the threshold comes from."""
+    names = ("precision", "recall", "f1")
+    lines = []
+    for model in answer["models"]:
+        name = f"{model['table']} {model['row']}"
+        for reading in model["readings"]:
+            cells = [_interval(reading[measure]) for measure in (*names, "average_precision")]
+            lines.append([name, f"{reading['n_pairs']:,}", reading["rule"], *cells])
+        sample = model["chosen_on_sample"] or {}
+        for rule in (rule for rule, found in sample.items() if isinstance(found, dict)):
+            cells = [_interval(sample[rule][measure]) for measure in names]
+            rule_of = f"{rule} on {sample['n_queries']} other queries"
+            lines.append([name, f"{model['readings'][0]['n_pairs']:,}", rule_of, *cells, ""])
+        lines.append(
+            [
+                "BM25",
+                f"{model['readings'][0]['n_pairs']:,}",
+                "",
+                *[""] * 3,
+                _interval(model["BM25"]["average_precision"]),
+            ]
+        )
+    return table(["row", "pairs", "kept by", "precision", "recall", "F1", "AP"], lines)
 
 
 def transfer(answer: Mapping[str, Any]) -> str:

@@ -48,15 +48,15 @@ def main() -> None:
         pairs = news.get(name) or _labelled(given.data / f"{name}.jsonl.gz", given.test_pairs, seed=settings.seed)
         lengths = student.count_tokens(pairs)
         ordered = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: -lengths[i])]
-        scored = {"model": np.asarray(student.score(ordered, batch_pairs=16)), "BM25": _bm25(ordered)}
-        row = {"test": domain, "file": name, "n_test": len(ordered), **_measured(ordered, scored, given.draws)}
+        scored = {"model": np.asarray(student.score(ordered, batch_pairs=16)), "BM25": bm25(ordered)}
+        row = {"test": domain, "file": name, "n_test": len(ordered), **measured(ordered, scored, given.draws)}
         rows.append(row)
         print(domain, {scorer: row[scorer]["average_precision"]["value"] for scorer in scored}, row["base_rate"])
     about = {"table": settings.name, "base": settings.student.base, "row": given.row, "seed": settings.seed}
-    _add(given.out / "questions.trained_transfer.json", {**about, "rows": rows})
+    add_model(given.out / "questions.trained_transfer.json", {**about, "rows": rows})
 
 
-def _add(path: Path, model: Mapping[str, Any]) -> None:
+def add_model(path: Path, model: Mapping[str, Any]) -> None:
     """Put a model beside those of the file, in the place of an earlier one of its name."""
     models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else []
     name = (model["table"], model["row"])
@@ -68,23 +68,24 @@ def _labelled(path: Path, n_pairs: int, *, seed: int) -> list[Pair]:
     return cap_by_query([p for p in read_pairs(path, split="test") if p.label is not None], n_pairs, seed=seed)
 
 
-def _bm25(pairs: list[Pair]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def bm25(pairs: list[Pair]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Scores of BM25 over the documents of the pairs, shape (n_pairs,)."""
     return BM25([pair.document for pair in pairs]).score([(pair.query, pair.document) for pair in pairs])
 
 
-def _measured(pairs: list[Pair], scored: Mapping[str, Any], draws: int) -> dict[str, Any]:
+def measured(pairs: list[Pair], scored: Mapping[str, Any], draws: int) -> dict[str, Any]:
     """Measures of each scorer; the model's verdicts are the paper's argmax, BM25 has none."""
     labels, queries = is_relevant(pairs).astype(float), [pair.query_id for pair in pairs]
-    measured: dict[str, Any] = {"base_rate": round(float(labels.mean()), 4)}
+    found_of: dict[str, Any] = {"base_rate": round(float(labels.mean()), 4)}
     for scorer, scores in scored.items():
         threshold = 0.0 if scorer == "model" else None  # a logit
         found = evaluate_scores(scores, labels, queries, threshold=threshold, n_draws=draws, seed=0)
-        measured[scorer] = {
+        found_of[scorer] = {
             name: {key: _rounded(number) for key, number in asdict(getattr(found, name)).items() if key != "reason"}
             for name in NAMES
             if getattr(found, name) is not None
         }
-    return measured
+    return found_of
 
 
 def _rounded(number: Any) -> Any:
