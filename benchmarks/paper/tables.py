@@ -57,24 +57,17 @@ def more_queries(answer: Mapping[str, Any]) -> str:
     names = ("precision", "recall", "f1")
     lines = []
     for model in answer["models"]:
-        name = f"{model['table']} {model['row']}"
+        start = [f"{model['table']} {model['row']}", f"{model['readings'][0]['n_pairs']:,}"]
         for reading in model["readings"]:
-            cells = [_interval(reading[measure]) for measure in (*names, "average_precision")]
-            lines.append([name, f"{reading['n_pairs']:,}", reading["rule"], *cells])
+            cells = [_interval(reading[measure], digits=3) for measure in (*names, "average_precision")]
+            lines.append([*start, reading["rule"], *cells])
         sample = model["chosen_on_sample"] or {}
         for rule in (rule for rule, found in sample.items() if isinstance(found, dict)):
-            cells = [_interval(sample[rule][measure]) for measure in names]
-            rule_of = f"{rule} on {sample['n_queries']} other queries"
-            lines.append([name, f"{model['readings'][0]['n_pairs']:,}", rule_of, *cells, ""])
-        lines.append(
-            [
-                "BM25",
-                f"{model['readings'][0]['n_pairs']:,}",
-                "",
-                *[""] * 3,
-                _interval(model["BM25"]["average_precision"]),
-            ]
-        )
+            is_known = rule == "known afterwards"
+            kept_by = f"precision 0.775, {rule}" if is_known else f"{rule} on {sample['n_queries']} other queries"
+            lines.append([*start, kept_by, *(_interval(sample[rule][measure], digits=3) for measure in names), ""])
+        bm25 = _interval(model["BM25"]["average_precision"], digits=3)
+        lines.append(["BM25", start[1], "", *[""] * 3, bm25])
     return table(["row", "pairs", "kept by", "precision", "recall", "F1", "AP"], lines)
 
 
@@ -108,10 +101,10 @@ def size(answer: Mapping[str, Any]) -> str:
     return table(["pairs", "AP", "precision", "recall", "F1"], lines)
 
 
-def _interval(measure: Mapping[str, float | None]) -> str:
+def _interval(measure: Mapping[str, float | None], *, digits: int = 2) -> str:
     if measure["low"] is None:
-        return f"{measure['value']:.2f}"
-    return f"{measure['value']:.2f} [{measure['low']:.2f}, {measure['high']:.2f}]"
+        return f"{measure['value']:.{digits}f}"
+    return f"{measure['value']:.{digits}f} [{measure['low']:.{digits}f}, {measure['high']:.{digits}f}]"
 
 
 def _spread(measure: Mapping[str, float]) -> str:
