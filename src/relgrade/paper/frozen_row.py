@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from torch import nn
 
-from relgrade.errors import InvalidSettings
 from relgrade.paper import frozen
 from relgrade.paper.frozen_head import FrozenHead, fit_head, put_head, train_head
 from relgrade.paper.job import Job, Outcome, outcome_of
@@ -69,8 +68,6 @@ def _fitted_head(job: Job, features: frozen.Matrix, layer: nn.Linear) -> FrozenH
     labels = [float(pair.label or 0.0) for pair in pairs]
     query_ids = [pair.query_id for pair in pairs]
     if row.learning_rate is None:
-        if row.loss == "contrastive":
-            raise InvalidSettings(f"row {row.name}: the contrastive loss is one of batches; set rows.learning_rate")
         return fit_head(features, labels, loss, query_ids=query_ids, has_bias=layer.bias is not None)
     return train_head(
         features,
