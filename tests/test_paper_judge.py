@@ -64,6 +64,25 @@ def test_a_request_without_a_reply_is_no_verdict(tmp_path):
     assert row["cost"]["n_requests"] == 40
 
 
+def test_another_base_costs_a_judge_nothing(tmp_path):
+    n_asked = 0
+
+    def script(request, path):
+        nonlocal n_asked
+        n_asked += 1
+        return Reply(body=completion("PASS"))
+
+    with FakeTeacher(script) as teacher:
+        table = table_of(tmp_path, teacher.url)
+        for name in ("one", "other"):
+            base = tmp_path / name
+            base.mkdir()
+            (base / "model.safetensors").write_text(name)
+            (path,) = run_rows(table, output=tmp_path / "run", results=tmp_path / "results", base_folder=base)
+            path.unlink()
+    assert n_asked == 40
+
+
 def test_a_judge_reads_as_many_words_as_a_student(tmp_path):
     longest = 0
 

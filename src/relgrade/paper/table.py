@@ -99,10 +99,12 @@ def _run(
         local = replace(settings, student=replace(settings.student, base=str(base_folder)))
     paths = [results / f"{settings.name}.{row.name}.json" for row in rows]
     hashes = {path: file_sha256(Path(path)) for path in _data_files(settings, rows) if Path(path).is_file()}
-    samples, weights = None, base_fingerprint(local.student.base)
+    samples, of_base = None, base_fingerprint(local.student.base)
     for row, path in zip(rows, paths, strict=True):
         key = row_key(row, settings, hashes)
-        if _is_done(path, key, None if row.method == "judge" else weights):
+        # A judge does not read the base: another one must not cost its replies again.
+        base, weights = (row.model, None) if row.method == "judge" else (settings.student.base, of_base)
+        if _is_done(path, key, weights):
             on_row(row.name, "unchanged")
             continue
         on_row(row.name, "running")
@@ -113,8 +115,7 @@ def _run(
         _free_memory()
         if found is None:  # this process only helps to train
             continue
-        base = row.model if row.method == "judge" else settings.student.base
-        write_json(path, {"key": key, "base": base, "weights": weights if row.method != "judge" else None, **found})
+        write_json(path, {"key": key, "base": base, "weights": weights, **found})
         shutil.rmtree(place.folder / "fit", ignore_errors=True)  # checkpoints: the row will not go on from them
         on_row(row.name, "done")
         for sentence in found["diagnoses"]:
