@@ -120,6 +120,12 @@ class EncodedPair:
     truncated: bool  # something of the query or the document is missing
 
 
+def first_words(text: str, n_words: int) -> str:
+    """At most that many words, with single spaces between them; a text that has no more is returned as it is."""
+    words = text.split(None, n_words)
+    return text if len(words) <= n_words else " ".join(words[:n_words])
+
+
 class PairEncoder:
     """Encodes pairs for one cross-encoder.
 
@@ -139,10 +145,9 @@ class PairEncoder:
         query_ids = _tokenise(self._tokenizer, [bare_query(query) for query in queries], limit.max_query_tokens)
         texts, is_cut = [], []
         for document in (bare_document(document) for _, document in pairs):
-            words = document.split(None, limit.max_document_words) if limit.max_document_words else []
-            has_more = limit.max_document_words is not None and len(words) > limit.max_document_words
-            texts.append(" ".join(words[: limit.max_document_words]) if has_more else document)
-            is_cut.append(has_more)
+            text = first_words(document, limit.max_document_words) if limit.max_document_words else document
+            texts.append(text)
+            is_cut.append(text is not document)
         document_ids = _tokenise(self._tokenizer, texts, limit.max_tokens)
         return [
             self._join(query_ids[queries[query]], encoded, is_cut=cut)

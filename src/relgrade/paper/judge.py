@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from relgrade.encoding import first_words
 from relgrade.errors import TeacherError
 from relgrade.label.journal import Journal
 from relgrade.label.labelling import label_pairs
@@ -40,7 +41,7 @@ def ask_judge(
         TeacherError: the server refused a request, or stopped answering; answers before and after that are kept.
         InvalidSettings: no such rubric.
     """
-    pairs = [_cut(pair) for pair in samples.tested()]
+    pairs = [replace(pair, document=first_words(pair.document, MAX_DOCUMENT_WORDS)) for pair in samples.tested()]
     plan = Plan(read_rubric(row.rubric), (Teacher(url=row.url, model=row.model),))
     started_s = time.monotonic()
     path = folder / "judge.journal"
@@ -74,11 +75,6 @@ def ask_judge(
             "n_requests": spent.requests,
         },
     )
-
-
-def _cut(pair: Pair) -> Pair:
-    words = pair.document.split(None, MAX_DOCUMENT_WORDS)
-    return pair if len(words) <= MAX_DOCUMENT_WORDS else replace(pair, document=" ".join(words[:MAX_DOCUMENT_WORDS]))
 
 
 def _require_replies(pairs: Sequence[Pair], plan: Plan, journal: Journal) -> None:
