@@ -17,24 +17,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.paper.questions import ROOT
 from benchmarks.paper.trained_transfer import add_model, bm25, measured
+from relgrade.calibrate.threshold import pick_best_f1
+from relgrade.errors import InvalidInput
 from relgrade.evaluate.evaluation import evaluate_scores
 from relgrade.paper.job import row_training
 from relgrade.paper.readings import lowest_threshold, trained_readings
-from relgrade.paper.samples import RELEVANT, is_relevant, pair_key, read_samples
-from relgrade.paper.scoring import Key, score_in_pieces
+from relgrade.paper.samples import is_relevant, pair_key, read_samples
+from relgrade.paper.scoring import Key, score_logits
 from relgrade.paper.settings import PaperSettings
+from relgrade.probability import sigmoid
 from relgrade.records import Pair
 from relgrade.student import load_student
 
 TEST = "multihop_rag_top20"
-PIECE = 64  # pairs between two writes
-KNOWN = "known afterwards"
 
 
 def main() -> None:
@@ -57,22 +57,16 @@ def main() -> None:
     table = replace(table, tests=tests, test_queries=given.test_queries or None)
     samples, student = read_samples(table), load_student(given.student)
     sample = _further(table, samples.tests[TEST], given.sample_queries)
-    pairs = [*samples.judged(), *sample]
-    lengths = student.count_tokens(pairs)
-    ordered = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: -lengths[i])]
-    training = row_training(row, table.training)
-    batch_pairs = max(1, min(training.batch_pairs, training.batch_tokens // max(lengths)))
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("score", total=len(ordered))
-        rows = score_in_pieces(
-            ordered,
+        task = progress.add_task("score")
+        logits = score_logits(
+            student,
+            [*samples.judged(), *sample],
             given.student.parent / "more-queries.jsonl",
-            lambda piece: [{"logit": logit} for logit in student.score(piece, batch_pairs=batch_pairs)],
-            piece=PIECE,
-            on_piece=lambda done, total: progress.update(task, completed=done),
+            training=row_training(row, table.training),
+            on_piece=lambda done, total: progress.update(task, completed=done, total=total),
         )
     test_pairs = samples.tests[TEST]
-    logits = {key: float(each["logit"]) for key, each in rows.items()}
     readings = trained_readings(samples, logits, table, prior_shift=0.0)
     found: dict[str, Any] = {
         "table": table.name,
@@ -80,6 +74,7 @@ def main() -> None:
         "test": TEST,
         "threads": torch.get_num_threads(),
         "readings": readings,
+        "n_sample_pairs": len(sample),
         "chosen_on_sample": _chosen(sample, test_pairs, logits, table),
         **measured(test_pairs, {"BM25": bm25(test_pairs)}, table.n_draws),
     }
@@ -91,8 +86,10 @@ def main() -> None:
 
 def _further(table: PaperSettings, tested: Sequence[Pair], n_queries: int) -> list[Pair]:
     """The pairs of the queries that come next in the table's draw."""
-    if not n_queries or table.test_queries is None:
+    if not n_queries:
         return []
+    if table.test_queries is None:
+        raise InvalidInput("all queries are tested, and none is left for a sample; give --test-queries a number")
     more = read_samples(replace(table, test_queries=table.test_queries + n_queries)).tests[TEST]
     known = {pair.query for pair in tested}
     return [pair for pair in more if pair.query not in known]
@@ -100,36 +97,31 @@ def _further(table: PaperSettings, tested: Sequence[Pair], n_queries: int) -> li
 
 def _chosen(
     sample: Sequence[Pair], tested: Sequence[Pair], logits: Mapping[Key, float], table: PaperSettings
-) -> dict[str, Any] | None:
-    """What thresholds chosen on the sample are worth on the test queries, and what they promised."""
+) -> dict[str, Any]:
+    """By rule, what thresholds chosen on the sample are worth on the test queries; nothing without a sample."""
     if not sample:
-        return None
-    relevant = is_relevant(sample)
-    scores, test_scores = (np.array([logits[pair_key(pair)] for pair in pairs]) for pairs in (sample, tested))
-    labels, queries = is_relevant(tested).astype(float), [pair.query_id for pair in tested]
-    found: dict[str, Any] = {"n_queries": len({pair.query for pair in sample}), "n_pairs": len(sample)}
+        return {}
+    p, tested_p = (sigmoid(np.array([logits[pair_key(pair)] for pair in pairs])) for pairs in (sample, tested))
+    relevant, tested_relevant = is_relevant(sample), is_relevant(tested)
+    queries, n_queries = [pair.query_id for pair in tested], len({pair.query for pair in sample})
     precision = table.min_precision
     thresholds = {
-        f"precision {precision}": lowest_threshold(scores, relevant, min_precision=precision),
-        "best F1": _best(scores, relevant),
+        f"precision {precision} on {n_queries} other queries": lowest_threshold(p, relevant, min_precision=precision),
+        f"best F1 on {n_queries} other queries": pick_best_f1(p, relevant).threshold,
         # No result: what the curve holds, had one known the labels.
-        KNOWN: lowest_threshold(test_scores, labels >= RELEVANT, min_precision=precision),
+        f"precision {precision}, known afterwards": lowest_threshold(
+            tested_p, tested_relevant, min_precision=precision
+        ),
     }
+    found: dict[str, Any] = {}
     for rule, threshold in thresholds.items():
         if threshold is not None:
-            of = evaluate_scores(test_scores, labels, queries, threshold=threshold, n_draws=table.n_draws)
-            found[rule] = {
-                "threshold": threshold,
-                **{name: asdict(getattr(of, name)) for name in ("precision", "recall", "f1")},
-            }
+            of = evaluate_scores(
+                tested_p, tested_relevant.astype(float), queries, threshold=threshold, n_draws=table.n_draws
+            )
+            measures = {name: asdict(getattr(of, name)) for name in ("precision", "recall", "f1")}
+            found[rule] = {"threshold": threshold, **measures}
     return found
-
-
-def _best(scores: NDArray[np.float64], relevant: NDArray[np.bool_]) -> float:
-    """The score at which F1 is best."""
-    order = np.argsort(-scores, kind="stable")
-    f1 = 2.0 * np.cumsum(relevant[order]) / (np.arange(1, scores.size + 1) + relevant.sum())
-    return float(scores[order][np.argmax(f1)])
 
 
 if __name__ == "__main__":

@@ -61,11 +61,8 @@ def more_queries(answer: Mapping[str, Any]) -> str:
         for reading in model["readings"]:
             cells = [_interval(reading[measure], digits=3) for measure in (*names, "average_precision")]
             lines.append([*start, reading["rule"], *cells])
-        sample = model["chosen_on_sample"] or {}
-        for rule in (rule for rule, found in sample.items() if isinstance(found, dict)):
-            is_known = rule == "known afterwards"
-            kept_by = f"precision 0.775, {rule}" if is_known else f"{rule} on {sample['n_queries']} other queries"
-            lines.append([*start, kept_by, *(_interval(sample[rule][measure], digits=3) for measure in names), ""])
+        for rule, chosen in model["chosen_on_sample"].items():
+            lines.append([*start, rule, *(_interval(chosen[measure], digits=3) for measure in names), ""])
         bm25 = _interval(model["BM25"]["average_precision"], digits=3)
         lines.append(["BM25", start[1], "", *[""] * 3, bm25])
     return table(["row", "pairs", "kept by", "precision", "recall", "F1", "AP"], lines)

@@ -12,6 +12,8 @@ from relgrade.formats.journal import JsonlJournal
 from relgrade.formats.lines import Row, read_json_rows
 from relgrade.paper.settings import PaperSettings
 from relgrade.records import Pair
+from relgrade.settings import TrainingSettings
+from relgrade.student.student import Student
 
 Key = tuple[str, str]
 PIECE = 128  # pairs between two writes
@@ -56,6 +58,35 @@ def score_in_pieces(
     wanted = {(pair.query_id, pair.doc_id) for pair in pairs}
     rows = (dict(row.values) for row in read_json_rows(path) if isinstance(row, Row))
     return {key: row for row in rows if (key := (row["query_id"], row["doc_id"])) in wanted}
+
+
+def score_logits(
+    student: Student,
+    pairs: Sequence[Pair],
+    path: Path,
+    *,
+    training: TrainingSettings,
+    on_piece: Callable[[int, int], None] | None = None,
+) -> dict[Key, float]:
+    """The logit of each pair, by (query_id, doc_id), from the file where it stands there already.
+
+    Args:
+        student: trained.
+        pairs: in any order; the longest are scored first.
+        path: as of `score_in_pieces`.
+        training: `batch_pairs` and `batch_tokens` bound a batch.
+        on_piece: as of `score_in_pieces`.
+    """
+    lengths = student.count_tokens(pairs)
+    ordered = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: -lengths[i])]
+    batch_pairs = max(1, min(training.batch_pairs, training.batch_tokens // max(lengths)))
+    rows = score_in_pieces(
+        ordered,
+        path,
+        lambda piece: [{"logit": logit} for logit in student.score(piece, batch_pairs=batch_pairs)],
+        on_piece=on_piece,
+    )
+    return {key: float(row["logit"]) for key, row in rows.items()}
 
 
 def reading_device() -> torch.device:

@@ -12,7 +12,7 @@ from relgrade.paper.job import Job, OnPiece, Outcome, make_job, outcome_of
 from relgrade.paper.memory import available_memory, estimate_memory, require_memory
 from relgrade.paper.prompted import ask_in_words, read_reply
 from relgrade.paper.samples import Samples
-from relgrade.paper.scoring import Key, score_in_pieces
+from relgrade.paper.scoring import score_logits
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.pipeline.ledger import read_json, write_json
 from relgrade.student.cross_encoder import CrossEncoderStudent
@@ -70,7 +70,13 @@ def _whole_row(job: Job) -> Outcome:
         replies = {key: read_reply(each) for key, each in said.items()}
         logits = {key: float(each["logit"]) for key, each in said.items()}
     else:
-        logits = _score(student, job)
+        logits = score_logits(
+            student,
+            job.samples.judged(),
+            job.folder / SCORES_NAME,
+            training=job.training,
+            on_piece=lambda done, total: job.on_piece("score", done, total),
+        )
     seconds, scored_cpu_s = time.monotonic() - started_s, time.process_time()
     _keep(student, job.folder / "student")
     return outcome_of(
@@ -135,17 +141,3 @@ def _student(job: Job) -> Student:
 def _keep(student: Student, folder: Path) -> None:
     """Save what was trained, adapters merged, so that it can be exported without training it again."""
     (student.merged() if isinstance(student, LoraStudent) else student).to("cpu").save(folder)
-
-
-def _score(student: Student, job: Job) -> dict[Key, float]:
-    pairs, training = job.samples.judged(), job.training
-    lengths = student.count_tokens(pairs)
-    ordered = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: -lengths[i])]
-    batch_pairs = max(1, min(training.batch_pairs, training.batch_tokens // max(lengths)))
-    rows = score_in_pieces(
-        ordered,
-        job.folder / SCORES_NAME,
-        lambda piece: [{"logit": logit} for logit in student.score(piece, batch_pairs=batch_pairs)],
-        on_piece=lambda done, total: job.on_piece("score", done, total),
-    )
-    return {key: float(row["logit"]) for key, row in rows.items()}
