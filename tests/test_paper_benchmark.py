@@ -1,6 +1,7 @@
 """Tables and figures of the paper's page, from results made up here."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,9 @@ pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
 from benchmarks.paper import figures, row_tables, tables
+
+from relgrade.paper.samples import pair_key
+from relgrade.records import Pair
 
 
 def measure(value):
@@ -69,3 +73,22 @@ def test_figures_are_the_same_bytes_each_time(results, tmp_path, monkeypatch):
     assert [path.name for path in first] == ["cost.svg", "rows.svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert "tiny c-1to1" in first[1].read_text()
+
+
+def test_a_threshold_is_chosen_on_the_sample_and_measured_on_the_others():
+    from benchmarks.paper.more_queries import _chosen
+
+    def pairs_of(first, labels):
+        return [
+            Pair(query_id=f"q{first + i}", query=f"{first + i}", doc_id="d", document="x", label=label)
+            for i, label in enumerate(labels)
+        ]
+
+    sample, tested = pairs_of(0, [1, 1, 0, 0]), pairs_of(10, [1, 1, 0, 0])
+    logits = dict(zip(map(pair_key, [*sample, *tested]), [3.0, 1.0, 0.5, -2.0, 3.0, 0.0, -1.0, -2.0], strict=True))
+    found = _chosen(sample, tested, logits, SimpleNamespace(min_precision=0.775, n_draws=10))
+    chosen = found["best F1 on 4 other queries"]
+    assert (chosen["precision"]["value"], chosen["recall"]["value"]) == (1.0, 0.5)  # 0.0 lies below the sample's choice
+    assert found["precision 0.775 on 4 other queries"]["recall"]["value"] == 0.5
+    assert found["precision 0.775, known afterwards"]["recall"]["value"] == 1.0
+    assert _chosen([], tested, logits, SimpleNamespace()) == {}

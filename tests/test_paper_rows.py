@@ -8,7 +8,7 @@ import pytest
 
 from paper_case import settings_of, write_data
 from relgrade.errors import InvalidInput, TrainingError
-from relgrade.paper import trained
+from relgrade.paper import scoring, trained
 from relgrade.paper.memory import peak_memory
 from relgrade.paper.samples import pair_key, read_samples
 from relgrade.paper.table import read_results, render_table, row_key, run_rows
@@ -86,16 +86,16 @@ def test_what_decides_a_row_and_what_does_not(table):
 
 def test_a_killed_row_goes_on_from_its_checkpoint_and_its_scores(table, done, tmp_path, monkeypatch):
     only = replace(table, rows=table.rows[:1])
-    real = trained.score_in_pieces
+    real = scoring.score_in_pieces
 
     def killed(pairs, path, score, **options):
         real(pairs[:8], path, score)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trained, "score_in_pieces", killed)
+    monkeypatch.setattr(scoring, "score_in_pieces", killed)
     with pytest.raises(KeyboardInterrupt):
         run_rows(only, output=tmp_path, results=tmp_path / "results")
-    monkeypatch.setattr(trained, "score_in_pieces", real)
+    monkeypatch.setattr(scoring, "score_in_pieces", real)
     scored = []
     (path,) = run_rows(
         only, output=tmp_path, results=tmp_path / "results", on_piece=lambda what, done, total: scored.append(done)
