@@ -4,6 +4,7 @@ The folders are shared by the whole session: read them, copy them before changin
 """
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -116,6 +117,17 @@ def tiny_llama_folder(tmp_path_factory):
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder, unk_token="<unk>", bos_token="<s>", eos_token="</s>", chat_template=CHAT_TEMPLATE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speaker_folder(tiny_llama_folder, tmp_path_factory):
+    """The tiny Llama with the words PASS and FAIL in its vocabulary."""
+    folder = tmp_path_factory.mktemp("speaker") / "llama"
+    shutil.copytree(tiny_llama_folder, folder)
+    path = folder / "tokenizer.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('"pass"', '"PASS"').replace('"fail"', '"FAIL"'), encoding="utf-8")
     return folder
 
 

@@ -184,17 +184,6 @@ def test_a_recipe_moves_a_head_as_far_as_the_training_loop_does(tiny_bert_folder
 # --- models that answer in words
 
 
-@pytest.fixture(scope="module")
-def speaker_folder(tiny_llama_folder, tmp_path_factory):
-    """The tiny Llama with the two words in its vocabulary."""
-    folder = tmp_path_factory.mktemp("speaker") / "llama"
-    shutil.copytree(tiny_llama_folder, folder)
-    path = folder / "tokenizer.json"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace('"pass"', '"PASS"').replace('"fail"', '"FAIL"'), encoding="utf-8")
-    return folder
-
-
 def generator_of(folder):
     return student_of(folder, is_decoder=True, kind=GenerativeStudent)
 

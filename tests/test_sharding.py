@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,17 +74,6 @@ os._exit(0)
 """
 
 
-@pytest.fixture(scope="module")
-def words_folder(tiny_llama_folder, tmp_path_factory):
-    """The tiny Llama with the words PASS and FAIL in its vocabulary."""
-    folder = tmp_path_factory.mktemp("words") / "llama"
-    shutil.copytree(tiny_llama_folder, folder)
-    path = folder / "tokenizer.json"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace('"pass"', '"PASS"').replace('"fail"', '"FAIL"'), encoding="utf-8")
-    return folder
-
-
 def run(script, kill_at):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -95,12 +83,12 @@ def run(script, kill_at):
 
 
 @pytest.fixture(scope="module")
-def reports(words_folder, tmp_path_factory):
+def reports(speaker_folder, tmp_path_factory):
     """What each process found; the sharded run of a whole model was killed in its fifth step and resumed."""
     folder = tmp_path_factory.mktemp("sharded")
     script = folder / "run.py"
     script.write_text(
-        SCRIPT.format(tests=str(Path(__file__).parent), output=str(folder), base=str(words_folder)), encoding="utf-8"
+        SCRIPT.format(tests=str(Path(__file__).parent), output=str(folder), base=str(speaker_folder)), encoding="utf-8"
     )
     killed = run(script, kill_at=9)
     assert killed.returncode != 0
