@@ -24,31 +24,36 @@ class WithBar:
             self._bar.stop()
 
 
+def make_stage_bars() -> Any:
+    """Bars on stderr that count what is done and say the time left; they leave the terminal when they stop."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
 class StageBars(WithBar):
     """A bar per stage on a terminal, nothing elsewhere. A context manager."""
 
     def __init__(self, *, has_bar: bool) -> None:
         self._tasks: dict[str, Any] = {}
         if has_bar and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
+            self._bar = make_stage_bars()
 
     def advance(self, stage: str, n_more: int, n_total: int | None) -> None:
         """Count; `n_total` of a stage is read at its first call; None: unknown."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from relgrade.cli import outcome
+from relgrade.cli.paper_progress import PieceProgress
 
 _RUN_HELP = """Train and measure the rows of a table, one after another.
 
@@ -78,15 +79,16 @@ def run(
     quiet_libraries()
     folder = Path(output) if output else Path("runs") / settings.name
     try:
-        paths = run_rows(
-            settings,
-            output=folder,
-            results=Path(results) if results else folder / "results",
-            only=only,
-            base_folder=None if base_folder is None else Path(base_folder),
-            on_row=lambda name, state: click.echo(f"{name}: {state}"),
-            on_piece=lambda what, done, total: click.echo(f"  {what} {done:,} of {total:,} pairs", err=True),
-        )
+        with PieceProgress() as progress:
+            paths = run_rows(
+                settings,
+                output=folder,
+                results=Path(results) if results else folder / "results",
+                only=only,
+                base_folder=None if base_folder is None else Path(base_folder),
+                on_row=lambda name, state: click.echo(f"{name}: {state}"),
+                on_piece=progress.report,
+            )
     except KeyboardInterrupt:
         raise outcome.Interrupted(f"interrupted; the same command goes on from {folder}") from None
     click.echo(f"{len(paths)} rows in {paths[0].parent}")
