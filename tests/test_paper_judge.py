@@ -9,6 +9,8 @@ import pytest
 from fake_teacher import FakeTeacher, Reply, completion, document_of
 from paper_case import settings_of, write_data
 from relgrade.errors import TeacherError
+from relgrade.paper.readings import Reply as Verdict
+from relgrade.paper.reply_diagnoses import diagnose_replies
 from relgrade.paper.table import read_results, run_rows
 
 
@@ -42,6 +44,16 @@ def test_a_judge_is_asked_once_and_counted_in_both_ways(tmp_path):
     assert n_asked == 40
     assert row["cost"]["n_parameters"] is None
     assert row["cost"]["n_requests"] == 40  # of both runs
+    unparsed, same = row["diagnoses"]
+    assert unparsed.startswith("28 of 40 replies say neither PASS nor FAIL, or both")
+    assert same.startswith("all 12 replies that parse say PASS")
+
+
+def test_replies_that_differ_have_no_diagnosis():
+    said = [Verdict(True, "PASS"), Verdict(False, "FAIL"), Verdict(None, "well")]
+    assert not list(diagnose_replies(said))
+    assert not list(diagnose_replies([Verdict(True, "PASS"), Verdict(None, "")]))  # half of two, and one verdict
+    assert not list(diagnose_replies([]))
 
 
 def test_a_request_without_a_reply_is_no_verdict(tmp_path):

@@ -12,6 +12,7 @@ from relgrade import __version__
 from relgrade.paper.job import OnPiece, Outcome
 from relgrade.paper.memory import Peak, cpu_count, peak_memory
 from relgrade.paper.readings import replied_readings, trained_readings
+from relgrade.paper.reply_diagnoses import diagnose_replies
 from relgrade.paper.samples import Samples
 from relgrade.paper.settings import PaperSettings, RowSettings
 from relgrade.paper.trained import help_to_train, train_and_score
@@ -72,8 +73,10 @@ def _trained(
 ) -> dict[str, Any]:
     made: Outcome = train_and_score(row, settings, samples, folder=place.folder, shared=place.shared, on_piece=on_piece)
     readings = trained_readings(samples, made.logits, settings, prior_shift=made.prior_shift)
+    diagnoses = list(made.diagnoses)
     if made.replies is not None:
         readings += replied_readings(samples, made.replies, settings, has_probabilities=False)
+        diagnoses += diagnose_replies(made.replies.values())
     return {
         "data": {"n_train": made.n_train, "n_train_relevant": made.n_train_relevant},
         "cost": {
@@ -84,7 +87,7 @@ def _trained(
             **made.details,
         },
         "prior_shift": made.prior_shift,
-        "diagnoses": list(made.diagnoses),
+        "diagnoses": diagnoses,
         "readings": readings,
     }
 
@@ -108,7 +111,7 @@ def _prompted(
             **said.details,
         },
         "prior_shift": 0.0,
-        "diagnoses": [],
+        "diagnoses": list(diagnose_replies(said.replies.values())),
         "readings": readings,
     }
 
