@@ -11,7 +11,8 @@ from paper_case import settings_of, write_data
 from relgrade.errors import TeacherError
 from relgrade.paper.readings import Reply as Verdict
 from relgrade.paper.reply_diagnoses import diagnose_replies
-from relgrade.paper.table import read_results, run_rows
+from relgrade.paper.results import read_results
+from relgrade.paper.table import run_rows
 
 
 def table_of(folder, url):

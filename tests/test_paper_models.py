@@ -11,7 +11,8 @@ from paper_case import rows_of, settings_of, write_data
 from relgrade.errors import InvalidInput, InvalidSettings, TrainingError
 from relgrade.paper import frozen
 from relgrade.paper.frozen_head import fit_head, put_head, train_head
-from relgrade.paper.table import read_results, run_rows
+from relgrade.paper.results import read_results
+from relgrade.paper.table import run_rows
 from relgrade.records import Pair
 from relgrade.settings import StudentSettings, TrainingSettings
 from relgrade.student import fit, load_student

@@ -10,8 +10,9 @@ from paper_case import settings_of, write_data
 from relgrade.errors import InvalidInput, TrainingError
 from relgrade.paper import scoring, trained
 from relgrade.paper.memory import peak_memory
+from relgrade.paper.results import read_results, render_table
 from relgrade.paper.samples import pair_key, read_samples
-from relgrade.paper.table import read_results, render_table, row_key, run_rows
+from relgrade.paper.table import row_key, run_rows
 from relgrade.student import load_student
 
 ROWS = [

@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.paper.beside_bm25 import add_model, bm25, measured
 from benchmarks.paper.questions import ROOT
-from benchmarks.paper.trained_transfer import add_model, bm25, measured
 from relgrade.calibrate.threshold import pick_best_f1
 from relgrade.errors import InvalidInput
 from relgrade.evaluate.evaluation import evaluate_scores

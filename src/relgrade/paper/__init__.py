@@ -17,14 +17,15 @@ except ImportError as error:
 del torch, transformers
 
 if TYPE_CHECKING:
+    from relgrade.paper.results import read_results, render_table
     from relgrade.paper.settings import PaperSettings, RowSettings
-    from relgrade.paper.table import read_results, render_table, run_rows
+    from relgrade.paper.table import run_rows
 
 _MODULES = {
     "PaperSettings": "settings",
     "RowSettings": "settings",
-    "read_results": "table",
-    "render_table": "table",
+    "read_results": "results",
+    "render_table": "results",
     "run_rows": "table",
 }
 
