@@ -370,7 +370,7 @@ def test_the_command_fits_and_tells_the_promise(command, bundle):
 def test_the_command_looks_for_its_folder_before_it_grades(command, monkeypatch, tmp_path):
     done, _ = command(logits(), "-o", str(tmp_path / "none" / "c"))
     assert done.exit_code == 2
-    assert "none: there is no such folder" in done.output.replace("\n", " ")
+    assert f"there is no folder {tmp_path / 'none'}; make it" in done.output
 
 
 def test_the_command_ends_with_1_and_writes_nothing_where_no_promise_holds(command):

@@ -42,7 +42,7 @@ def _make_model(base: str, folder: Path) -> None:
     if not (folder / "special_tokens_map.json").is_file():  # flashrank reads it; newer transformers do not write it
         (folder / "special_tokens_map.json").write_text("{}", encoding="utf-8")
     graphs = folder / "onnx"
-    ids = torch.randint(1000, 2000, (2, 16))
+    ids = torch.randint(0, model.config.vocab_size, (2, 16))
     fp32 = graphs / "model.onnx"
     export_onnx(
         _Logits(model),

@@ -8,7 +8,7 @@ import click
 
 from relgrade.cli import outcome
 from relgrade.cli.bar import StageBars
-from relgrade.errors import NoSafeThreshold, OutputError
+from relgrade.errors import NoSafeThreshold
 
 _HELP = """Fit the first stage of a cascade on the labelled pairs of a file, and write it.
 
@@ -50,8 +50,7 @@ def cascade(
     from relgrade.pipeline.cascading import CascadeSettings, fit_cascade
 
     settings = CascadeSettings(share=share, delta=delta, seed=seed)
-    if not output.absolute().parent.is_dir():  # before the grader reads thousands of pairs
-        raise OutputError("there is no such folder to write to; make it first", path=output.parent)
+    outcome.require_folder_of(output)
     labelled = list(read_pairs(pairs))
     try:
         with StageBars(has_bar=not no_progress) as progress:

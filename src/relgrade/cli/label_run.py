@@ -67,7 +67,7 @@ def run(pairs: str, output: str, urls: tuple[str, ...], source: str | None, spli
     if is_dry:
         show_estimate(expected)
         return
-    _require_folder(output)
+    outcome.require_folder_of(output)
     _warn_of_open_text(plan)
     stopped = _ask(read, plan, journal, expected, retry_errors=retry_errors, has_bar=has_bar)
     write_and_report(read, plan, journal=journal, output=output, stopped=stopped)
@@ -99,13 +99,6 @@ def show_estimate(expected: Estimate) -> None:
     click.echo(f"output tokens     {expected.output_tokens:>14,}  at most")
     if expected.cost is not None:
         click.echo(f"cost              {expected.cost:>14,.4f}  at most, in the currency of the prices")
-
-
-def _require_folder(output: str) -> None:
-    """Answers that were paid for need a place: this is told before anything is asked."""
-    folder = Path(output).parent
-    if not folder.is_dir():
-        raise outcome.Stop(f"{output}: there is no folder {folder}; make it, or name a file elsewhere with -o")
 
 
 def _ask(

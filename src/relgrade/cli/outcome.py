@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import unicodedata
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -82,3 +83,10 @@ def silence_stdout() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+def require_folder_of(output: Path | str) -> None:
+    """Stop where the folder of a file to write is missing: this is told before hours or money are spent."""
+    folder = Path(output).parent
+    if not folder.is_dir():
+        raise Stop(f"{output}: there is no folder {folder}; make it, or name a file elsewhere with -o")
