@@ -105,15 +105,16 @@ def load_pretrained(settings: StudentSettings, *, seed: int, is_generator: bool 
     return Pretrained(backbone, tokenizer, frozenset(new))
 
 
-def check_length(pretrained: Pretrained, settings: StudentSettings) -> None:
-    """Raise InvalidSettings where `settings.max_tokens` is more than the base reads."""
+def check_length(pretrained: Pretrained, settings: StudentSettings, *, n_written: int = 0) -> None:
+    """Raise InvalidSettings where `settings.max_tokens` and `n_written` more are more than the base reads."""
     config = pretrained.backbone.config.get_text_config()
     # Of a tokenizer that does not say what its model reads, the limit is a huge number.
     limit = int(pretrained.tokenizer.model_max_length)
     longest = min(getattr(config, "max_position_embeddings", None) or limit, limit)
-    if settings.max_tokens > longest:
+    if settings.max_tokens + n_written > longest:
+        written = f", and a reply has {n_written} more" if n_written else ""
         raise InvalidSettings(
-            f"student.max_tokens is {settings.max_tokens}; base model {settings.base!r} reads {longest} tokens"
+            f"student.max_tokens is {settings.max_tokens}{written}; base model {settings.base!r} reads {longest} tokens"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from relgrade.errors import InvalidInput, InvalidSettings, TrainingError
@@ -23,6 +24,7 @@ ANSWERS = ("PASS", "FAIL")  # relevant, not relevant
 MAX_REPLY_TOKENS = 8
 # Of the largest number compared: what float32 rounds away. A text that is read both ways moves early states by more.
 ROUNDING = 1e-4
+_NO_TOKEN = -100  # no target here
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,16 @@ class WrittenReply:
 class GenerativeStudent(CrossEncoderStudent):
     """A language model that is asked for a verdict; `forward` gives the log-odds of its two words.
 
-    Trained by cross-entropy on the first token of the right word, over the whole vocabulary: -log p(word) is the binary
-    cross-entropy of the two words' log-odds, which the loss of the training loop is, plus -log of the probability that
-    either has, which is `auxiliary_loss`.
+    Trained by cross-entropy on the right word and the end after it, over the whole vocabulary. For the first token,
+    -log p(word) is the binary cross-entropy of the two words' log-odds, which the loss of the training loop is, plus
+    -log of the probability that either has. What follows a word is the same whichever is right, so it is taught after
+    one of the two, without the label. Both are `auxiliary_loss`.
     """
 
     architecture: ClassVar[str] = "generative"
     _kind: ClassVar[Any] = AutoModelForCausalLM
-    _answers: tuple[int, int]  # tokens that the two words begin with
-    _mass: Tensor | None = None
+    _answers: tuple[tuple[int, ...], tuple[int, ...]]  # the tokens of the two words, each with the end of a reply
+    _unlabelled: Tensor | None = None
 
     @classmethod
     def build(cls, settings: StudentSettings, *, seed: int) -> Self:
@@ -54,8 +57,8 @@ class GenerativeStudent(CrossEncoderStudent):
         Raises:
             TrainingError: the base cannot be loaded, or is no language model: weights are missing, or it does not
                 read from left to right, or makes the next token of more than its last state and output embeddings.
-            InvalidSettings: another template than `pass-fail`, more tokens than the base reads, or two words that
-                begin with the same token.
+            InvalidSettings: another template than `pass-fail`, more tokens than the base reads with a reply after
+                them, or two words that begin with the same token.
         """
         if settings.template != "pass-fail":
             raise InvalidSettings(
@@ -67,7 +70,7 @@ class GenerativeStudent(CrossEncoderStudent):
                 f"base model {settings.base!r} is no language model: its checkpoint lacks "
                 f"{min(pretrained.new_weights)}; choose a base with its language-model head"
             )
-        check_length(pretrained, settings)
+        check_length(pretrained, settings, n_written=MAX_REPLY_TOKENS)
         template = build_template(pretrained.tokenizer, settings, has_type_ids=False)
         student = cls(
             pretrained.backbone,
@@ -88,43 +91,69 @@ class GenerativeStudent(CrossEncoderStudent):
             InvalidInput: the folder holds no student of this architecture, or a damaged one.
         """
         student = super().load(folder)
-        answers = StudentFile.read(Path(folder)).details.get("answers")
+        answers: Any = StudentFile.read(Path(folder)).details.get("answers")
         n_tokens = student.tokenizer.get_vocab_size()
-        if (
-            not isinstance(answers, list)
-            or len(answers) != len(ANSWERS)
-            or not all(isinstance(token, int) and 0 <= token < n_tokens for token in answers)
-        ):
+        if not _are_answers(answers, n_tokens):
             raise InvalidInput(
-                f"{Path(folder) / STUDENT_FILE_NAME}: answers must be the tokens that {' and '.join(ANSWERS)} begin "
-                f"with, got {answers!r}; save the student again"
+                f"{Path(folder) / STUDENT_FILE_NAME}: answers must be the tokens of {' and '.join(ANSWERS)}, each with "
+                f"the end of a reply, got {answers!r}; train the student again"
             )
-        student._answers = (answers[0], answers[1])
+        student._answers = (tuple(answers[0]), tuple(answers[1]))
         return student
 
     def set_answers(self, tokenizer: Any) -> None:
-        """Find the tokens that the two words begin with, after a prompt that ends as the template does."""
+        """Find the tokens of the two words, after a prompt that ends as the template does, and of the end."""
         last = self.template.suffix[-1]
         is_fresh = last in tokenizer.all_special_ids or tokenizer.decode([last])[-1:].isspace()
         words = [word if is_fresh else f" {word}" for word in ANSWERS]
         ids = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
         if ids[0][0] == ids[1][0]:
             raise InvalidSettings(f"this tokenizer begins {' and '.join(ANSWERS)} with one token; choose another base")
-        self._answers = (int(ids[0][0]), int(ids[1][0]))
+        stops = self._stops()
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id in stops else min(stops)
+        self._answers = ((*ids[0], end), (*ids[1], end))
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Log-odds of PASS against FAIL as the next token, shape (n_pairs,), float32."""
-        states = self.backbone.base_model(**inputs).last_hidden_state  # (n_pairs, n_tokens, n_hidden)
         last = inputs["attention_mask"].sum(dim=1) - 1
-        logits = self._next_logits(states[torch.arange(len(last), device=last.device), last])
-        chosen = logits[:, list(self._answers)]  # (n_pairs, 2)
-        if self.training:
-            self._mass = (logits.logsumexp(dim=1) - chosen.logsumexp(dim=1)).mean()
+        rest = self._append_words(inputs, last) if self.training else None  # to what comes later states are blind
+        states = self.backbone.base_model(**inputs).last_hidden_state  # (n_pairs, n_tokens, n_hidden)
+        pairs = torch.arange(len(last), device=last.device)
+        logits = self._next_logits(states[pairs, last])
+        chosen = logits[:, self._first_tokens()]  # (n_pairs, 2)
+        if rest is not None:
+            mass = (logits.logsumexp(dim=1) - chosen.logsumexp(dim=1)).mean()
+            at = last[:, None] + 1 + torch.arange(rest.shape[1], device=last.device)
+            after = self._next_logits(states[pairs[:, None], at]).flatten(0, 1)
+            ending = functional.cross_entropy(after, rest.flatten(), ignore_index=_NO_TOKEN, reduction="sum")
+            self._unlabelled = mass + ending / len(last)
         return chosen[:, 0] - chosen[:, 1]
 
+    def _append_words(self, inputs: dict[str, Tensor], last: Tensor) -> Tensor:
+        """Put one of the two words after each prompt in `inputs`; the tokens to say from its first one on.
+
+        Which word follows from the length of the prompt, so that it does not depend on the batch. Shape (n_pairs,
+        tokens of the longest word and the end), less the first.
+        """
+        chosen = [self._answers[int(i) % len(ANSWERS)] for i in last]
+        n_more = max(map(len, self._answers)) - 1
+        for name, padding in (("input_ids", self._pad_id), ("attention_mask", 0)):
+            inputs[name] = functional.pad(inputs[name], (0, n_more), value=padding)
+        rest = torch.full((len(chosen), n_more), _NO_TOKEN, device=last.device)
+        for i, tokens in enumerate(chosen):
+            said = torch.tensor(tokens, device=last.device)
+            place = slice(int(last[i]) + 1, int(last[i]) + len(tokens))
+            inputs["input_ids"][i, place] = said[:-1]
+            inputs["attention_mask"][i, place] = 1
+            rest[i, : len(tokens) - 1] = said[1:]
+        return rest
+
+    def _first_tokens(self) -> list[int]:
+        return [tokens[0] for tokens in self._answers]
+
     def auxiliary_loss(self) -> Tensor | None:
-        """-log of the probability that the first token is one of the two words', mean over the pairs."""
-        return self._mass
+        """What needs no label: -log p(either word comes first), -log p(the rest and the end after a word); means."""
+        return self._unlabelled
 
     @torch.no_grad()
     def reply(self, pair: Pair) -> WrittenReply:
@@ -134,7 +163,7 @@ class GenerativeStudent(CrossEncoderStudent):
         ids = self.collate([pair])["input_ids"].to(device)
         outputs = self.backbone.base_model(input_ids=ids, use_cache=True)
         logits = self._next_logits(outputs.last_hidden_state[0, -1])
-        shares = logits.log_softmax(dim=0)[list(self._answers)]
+        shares = logits.log_softmax(dim=0)[self._first_tokens()]
         written: list[int] = []
         for _ in range(MAX_REPLY_TOKENS):
             token = int(logits.argmax())
@@ -151,7 +180,7 @@ class GenerativeStudent(CrossEncoderStudent):
         return WrittenReply(float(shares[0] - shares[1]), float(shares.exp().sum()), text)
 
     def _details(self) -> dict[str, Any]:
-        return {**super()._details(), "answers": list(self._answers)}
+        return {**super()._details(), "answers": [list(tokens) for tokens in self._answers]}
 
     @torch.no_grad()
     def _check_next_token(self) -> None:
@@ -181,3 +210,13 @@ class GenerativeStudent(CrossEncoderStudent):
     def _stops(self) -> set[int]:
         ends = self.backbone.config.get_text_config().eos_token_id
         return {*(ends if isinstance(ends, list) else [ends]), self._pad_id} - {None}
+
+
+def _are_answers(found: Any, n_tokens: int) -> bool:
+    """Whether a file's `answers` are two lists of a word's tokens and an end."""
+    return (
+        isinstance(found, list)
+        and len(found) == len(ANSWERS)
+        and all(isinstance(tokens, list) and len(tokens) > 1 for tokens in found)
+        and all(isinstance(token, int) and 0 <= token < n_tokens for tokens in found for token in tokens)
+    )
