@@ -1,11 +1,13 @@
 """Language models that answer in words: which bases are taken, and what is saved of them."""
 
+import copy
 import json
 import shutil
 
 import pytest
 import torch
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertLMHeadModel,
@@ -19,6 +21,7 @@ from transformers import (
 from conftest import SHAPE, make_decoder_tokenizer, save_tokenizer
 from paper_case import rows_of, settings_of, write_data
 from relgrade.errors import InvalidInput, InvalidSettings, TrainingError
+from relgrade.paper.memory import estimate_memory
 from relgrade.paper.table import run_rows
 from relgrade.pipeline.exporting import export_student
 from relgrade.records import Pair
@@ -144,13 +147,48 @@ def test_words_after_a_prompt_leave_its_verdict_alone(base_of, pairs):
     ends, masses = [], []
     for pair in pairs[:6]:  # written out, one at a time
         ids = student.collate([pair])["input_ids"]
-        tokens = student._answers[(ids.shape[1] - 1) % 2]
+        tokens = student._answers[int(ids.sum()) % 2]
         whole = torch.cat([ids, torch.tensor([tokens])], dim=1)
         shares = student.backbone(input_ids=whole).logits[0].detach().log_softmax(dim=1)
         first = ids.shape[1] - 1
         masses.append(-shares[first, [words[0][0], words[1][0]]].logsumexp(dim=0))
         ends.append(-sum(shares[first + i, tokens[i]] for i in range(1, len(tokens))))
     assert student.auxiliary_loss().item() == pytest.approx(float(sum(masses) + sum(ends)) / 6, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("of_base", "of_tokenizer", "expected"),
+    [
+        ([7, 2], "</s>", 2),  # both stop at it
+        ([7, 8], "</s>", 7),  # the base does not stop where the tokenizer ends, nor at its padding
+        (2, "</s>", 2),
+        (None, "</s>", 2),
+        (7, None, 7),
+    ],
+)
+def test_which_token_ends_a_reply(base_of, of_base, of_tokenizer, expected):
+    student = build(base_of("llama"))
+    student.backbone.config.eos_token_id = of_base
+    tokenizer = AutoTokenizer.from_pretrained(base_of("llama"))
+    tokenizer.eos_token = of_tokenizer
+    student.set_answers(tokenizer)
+    assert [tokens[-1] for tokens in student._answers] == [expected, expected]
+    assert expected in student._stops()
+
+
+def test_a_base_without_an_end(base_of):
+    student = build(base_of("llama"))
+    student.backbone.config.eos_token_id = None
+    tokenizer = AutoTokenizer.from_pretrained(base_of("llama"))
+    tokenizer.eos_token = None
+    with pytest.raises(InvalidSettings, match="has no end of a text: eos_token_id is set neither"):
+        student.set_answers(tokenizer)
+
+
+def test_it_can_be_copied_after_its_memory_was_estimated(base_of):
+    student = build(base_of("llama"))
+    estimate_memory(student, TrainingSettings(batch_pairs=8))  # as the first of several processes does
+    assert set(copy.deepcopy(student).state_dict()) == set(student.state_dict())
 
 
 @pytest.mark.parametrize("answers", [None, [1, 2], [[1], [2, 3]], [[1, 3], [2, "3"]], [[1, 3], [2, 10**6]]])

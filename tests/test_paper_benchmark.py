@@ -39,6 +39,7 @@ def row(name, value, *, method="C", shift=0.0):
 @pytest.fixture
 def results(tmp_path):
     rows = [row("c", 0.5), row("c-1to1", 0.4, shift=0.87), row("b", 0.25, method="B")]
+    rows += [row("a", 0.3, method="A"), row("lora-4", 0.3, method="lora")]
     for each in rows:
         (tmp_path / f"tiny.{each['row']['name']}.json").write_text(json.dumps(each))
     (tmp_path / "questions.size.json").write_text("{}")  # no row
@@ -47,6 +48,7 @@ def results(tmp_path):
 
 def test_every_table_has_its_rows(results):
     rows = row_tables.load_rows(results)
+    assert [each["row"]["name"] for each in rows] == ["b", "lora-4", "a", "c", "c-1to1"]  # not as their files lie
     told = dict(row_tables.reports(rows))
     line = "| tiny c | 1,000 | 40 (0.200) | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 [0.400, 0.600] |"
     assert line in told["rows on multihop_rag_top20"]

@@ -8,10 +8,11 @@ import pytest
 
 from fake_teacher import FakeTeacher, Reply, completion, document_of
 from paper_case import settings_of, write_data
-from relgrade.errors import TeacherError
+from relgrade.errors import InvalidSettings, TeacherError
 from relgrade.paper.readings import Reply as Verdict
 from relgrade.paper.reply_diagnoses import diagnose_replies
 from relgrade.paper.results import read_results
+from relgrade.paper.settings import PaperSettings
 from relgrade.paper.table import run_rows
 
 
@@ -46,15 +47,100 @@ def test_a_judge_is_asked_once_and_counted_in_both_ways(tmp_path):
     assert row["cost"]["n_parameters"] is None
     assert row["cost"]["n_requests"] == 40  # of both runs
     unparsed, same = row["diagnoses"]
-    assert unparsed.startswith("28 of 40 replies say neither PASS nor FAIL, or both")
-    assert same.startswith("all 12 replies that parse say PASS")
+    assert unparsed.startswith("28 of 40 replies hold no answer, or two")
+    assert same.startswith("all 12 replies that parse say relevant, whatever the pair; give another rubric")
 
 
 def test_replies_that_differ_have_no_diagnosis():
     said = [Verdict(True, "PASS"), Verdict(False, "FAIL"), Verdict(None, "well")]
-    assert not list(diagnose_replies(said))
-    assert not list(diagnose_replies([Verdict(True, "PASS"), Verdict(None, "")]))  # half of two, and one verdict
-    assert not list(diagnose_replies([]))
+    assert not list(diagnose_replies(said, "judge"))
+    assert not list(diagnose_replies([Verdict(True, "PASS"), Verdict(None, "")], "judge"))  # half of two, one verdict
+    assert not list(diagnose_replies([], "judge"))
+
+
+def test_advice_is_what_the_method_can_follow():
+    same = [Verdict(False, "FAIL")] * 3
+    judge, stock, trained = (next(diagnose_replies(same, method)) for method in ("judge", "stock", "A"))
+    assert "rubric" in judge
+    assert "rubric" not in stock
+    assert "rubric" not in trained
+    assert "more pairs" in trained
+
+
+RUBRIC = """
+name = "mine"
+version = 1
+kind = "binary"
+methods = ["text"]
+question = "Is it?"
+system = "Say Yes or No."
+user = "{query} {document}"
+[answers]
+Yes = 1
+No = 0
+[criteria]
+Yes = "it is"
+No = "it is not"
+[sampling]
+max_tokens = 4
+"""
+TABLE = """
+name = "judged"
+train = "pairs.jsonl.gz"
+calibration_pairs = 30
+n_draws = 2
+[[tests]]
+name = "test"
+path = "pairs.jsonl.gz"
+[student]
+base = "someone/unused"
+n_labels = 2
+[[rows]]
+name = "judge"
+method = "judge"
+url = "{url}"
+model = "tiny-70b"
+rubric = "mine.toml"
+"""
+
+
+def test_a_rubric_lies_beside_its_table_and_a_changed_one_is_asked_again(tmp_path):
+    write_data(tmp_path)
+    asked, told, states = [], [], []
+
+    def script(request, path):
+        asked.append(request["messages"][0]["content"])
+        return Reply(body=completion("Yes"))
+
+    def run():
+        table = PaperSettings.read(tmp_path / "judged.toml")
+        where = {"output": tmp_path / "run", "results": tmp_path / "results"}
+        (path,) = run_rows(
+            table,
+            on_row=lambda name, state: states.append(state),
+            on_piece=lambda stage, done, total: told.append((stage, done, total)),
+            **where,
+        )
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    with FakeTeacher(script) as teacher:
+        (tmp_path / "judged.toml").write_text(TABLE.replace("{url}", teacher.url), encoding="utf-8")
+        (tmp_path / "mine.toml").write_text(RUBRIC, encoding="utf-8")
+        row = run()
+        run()
+        assert states.count("unchanged") == 1
+        assert len(asked) == 40
+        (tmp_path / "mine.toml").write_text(RUBRIC.replace("Say", "Answer"), encoding="utf-8")
+        run()
+        assert len(asked) == 80
+        (tmp_path / "mine.toml").write_text(RUBRIC.replace("Say", "Answer") + "temperature = 0.5", encoding="utf-8")
+        run()
+        assert len(asked) == 120
+    assert row["row"]["rubric"] == "mine.toml"  # not where it lay
+    assert ("ask", 40, 40) in told
+    (tmp_path / "mine.toml").unlink()
+    with pytest.raises(InvalidSettings, match=r"mine\.toml: cannot be read"):
+        run()
 
 
 def test_a_request_without_a_reply_is_no_verdict(tmp_path):

@@ -215,7 +215,7 @@ def test_the_loss_of_words_is_cross_entropy_over_the_vocabulary(speaker_folder, 
     expected = []
     for pair in pairs:
         ids = student.collate([pair])["input_ids"]
-        right, any_word = student._answers[0 if pair.label else 1], student._answers[(ids.shape[1] - 1) % 2]
+        right, any_word = student._answers[0 if pair.label else 1], student._answers[int(ids.sum()) % 2]
         both = torch.cat([ids, torch.tensor([any_word[:1]])], dim=1)
         shares = student.backbone(both).logits[0].log_softmax(dim=1)
         expected.append(-shares[-2, right[0]] - shares[-1, any_word[1]])
@@ -230,6 +230,28 @@ def test_configuration_a_learns_to_say_one_word_and_to_stop(speaker_folder, pair
     said = [student.reply(pair) for pair in pairs]
     assert min(each.mass for each in said) > 0.5
     assert [each.text for each in said] == [ANSWERS[0 if each.logit > 0 else 1] for each in said]
+    assert min(ends_after(student, pairs)) > 0.5
+
+
+def test_both_words_end_after_prompts_of_one_length(speaker_folder, pairs, tmp_path):
+    student = generator_of(speaker_folder)
+    cut = [replace(pair, document=" ".join([pair.document] * 60)) for pair in pairs]
+    assert set(student.count_tokens(cut)) == {student.template.max_tokens}
+    settings = TrainingSettings(max_steps=40, learning_rate=1e-2, batch_pairs=8, checkpoint_steps=40, warmup=0.0)
+    fit(student, cut, [], settings, output=tmp_path, seed=0)
+    assert min(ends_after(student, cut)) > 0.5
+
+
+@torch.no_grad()
+def ends_after(student, pairs):
+    """For each pair and word, the probability that the reply ends after the word."""
+    found = []
+    for pair in pairs:
+        ids = student.collate([pair])["input_ids"]
+        for word, end in student._answers:
+            shares = student.backbone(torch.cat([ids, torch.tensor([[word]])], dim=1)).logits[0, -1].softmax(dim=0)
+            found.append(shares[end].item())
+    return found
 
 
 def test_a_vocabulary_without_the_words(tiny_llama_folder):

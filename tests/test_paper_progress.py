@@ -47,3 +47,18 @@ def test_a_terminal_has_a_bar_that_leaves_when_its_stage_is_done(monkeypatch):
     assert "features" in shown
     assert "2/2" in shown
     assert "30/64" in shown
+
+
+def test_a_stage_that_ends_early_makes_room(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with PieceProgress() as progress:
+        progress.report("ask", 39, 40)
+        first = progress._bar
+        progress.report("score", 128, 592)
+        assert not first.live.is_started
+        assert [(task.description, task.completed, task.total) for task in progress._bar.tasks] == [("score", 128, 592)]
+        progress.end_stage()
+        assert progress._bar is None
+        progress.report("score", 256, 592)
+        assert progress._bar.live.is_started

@@ -11,6 +11,7 @@ ARGMAX, PRIOR, BEST = "argmax", "argmax, prior corrected", "best F1 on calibrati
 BASE_RATE = "calibrated to the base rate"
 TOP20 = "multihop_rag_top20"
 TESTS = ("multihop_rag", TOP20)
+METHODS = ("stock", "judge", "B", "lora", "A", "C")
 BALANCED = ("1to1", "1to2", "1to4", "weighted", "focal")
 HEADS = ("b", "b-mean", "b-recipe", "b-all", "c", "c-all")
 
@@ -18,9 +19,10 @@ Row = Mapping[str, Any]
 
 
 def load_rows(folder: Path) -> list[Row]:
-    """Every row in the folder, by table and name."""
+    """Every row in the folder, by table, method and name: what is trained of the model grows down the page."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    return [row for row in found if "readings" in row]
+    rows = [row for row in found if "readings" in row]
+    return sorted(rows, key=lambda row: (row["table"], METHODS.index(row["row"]["method"]), row["row"]["name"]))
 
 
 def reading_of(row: Row, test: str, rule: str) -> Mapping[str, Any] | None:

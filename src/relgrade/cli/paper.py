@@ -80,13 +80,18 @@ def run(
     folder = Path(output) if output else Path("runs") / settings.name
     try:
         with PieceProgress() as progress:
+
+            def say(row: str, state: str) -> None:
+                progress.end_stage()
+                click.echo(f"{row}: {state}")
+
             paths = run_rows(
                 settings,
                 output=folder,
                 results=Path(results) if results else folder / "results",
                 only=only,
                 base_folder=None if base_folder is None else Path(base_folder),
-                on_row=lambda name, state: click.echo(f"{name}: {state}"),
+                on_row=say,
                 on_piece=progress.report,
             )
     except KeyboardInterrupt:

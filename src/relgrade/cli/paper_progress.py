@@ -18,6 +18,7 @@ class PieceProgress(WithBar):
     """
 
     def __init__(self) -> None:
+        self._stage: tuple[str, int] | None = None
         self._task: Any = None
         self._logged_s = time.monotonic()
 
@@ -29,12 +30,20 @@ class PieceProgress(WithBar):
             self._logged_s = time.monotonic()
             warn(f"{stage}: {n_done:,} of {n_total:,} pairs")
 
+    def end_stage(self) -> None:
+        """Take the bar off the terminal, where there is one; a stage that is over need not have reached its total."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
     def _draw(self, stage: str, n_done: int, n_total: int) -> None:
+        if self._stage != (stage, n_total):
+            self.end_stage()
         if self._bar is None:
             self._bar = make_stage_bars()
             self._bar.start()
             self._task = self._bar.add_task(stage, total=n_total)
+            self._stage = (stage, n_total)
         self._bar.update(self._task, completed=n_done)
         if n_done >= n_total:
-            self._bar.stop()
-            self._bar = None
+            self.end_stage()

@@ -43,13 +43,15 @@ def ask_judge(
     """
     pairs = [replace(pair, document=first_words(pair.document, MAX_DOCUMENT_WORDS)) for pair in samples.tested()]
     plan = Plan(read_rubric(row.rubric), (Teacher(url=row.url, model=row.model),))
+    # Pairs that read the same are one request.
+    n_requests = len({job.key for pair in pairs for job in plan.jobs(pair)})
     started_s = time.monotonic()
     path = folder / "judge.journal"
     label_pairs(
         lambda: iter(pairs),
         plan,
         journal=path,
-        on_progress=lambda progress: on_piece("ask", progress.n_done, len(pairs)),
+        on_progress=lambda progress: on_piece("ask", progress.n_done, n_requests),
     )
     with Journal(path) as journal:
         _require_replies(pairs, plan, journal)

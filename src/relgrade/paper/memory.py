@@ -130,6 +130,7 @@ def _kept_bytes(student: Student, n_tokens: int, *, has_bf16: bool) -> int:
         torch.autocast("cpu", torch.bfloat16, enabled=has_bf16),
     ):
         logits = student(**inputs)
+    student.auxiliary_loss()  # handed out once: the probe's graph does not stay
     student.train(was_training)
     for module in remade:
         module.gradient_checkpointing = True  # type: ignore[assignment]

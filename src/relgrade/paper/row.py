@@ -60,7 +60,7 @@ def run_row(
     return {
         "format": FORMAT,
         "table": settings.name,
-        "row": {**asdict(row), "labels": None if row.labels is None else Path(row.labels).name},
+        "row": {**asdict(row), **_file_names(row)},
         "data": {**_data(settings, samples), **found.pop("data")},
         "cost": {**found.pop("cost"), **_memory(peak)},
         **found,
@@ -76,7 +76,7 @@ def _trained(
     diagnoses = list(made.diagnoses)
     if made.replies is not None:
         readings += replied_readings(samples, made.replies, settings, has_probabilities=False)
-        diagnoses += diagnose_replies(made.replies.values())
+        diagnoses += diagnose_replies(made.replies.values(), row.method)
     return {
         "data": {"n_train": made.n_train, "n_train_relevant": made.n_train_relevant},
         "cost": {
@@ -111,7 +111,7 @@ def _prompted(
             **said.details,
         },
         "prior_shift": 0.0,
-        "diagnoses": list(diagnose_replies(said.replies.values())),
+        "diagnoses": list(diagnose_replies(said.replies.values(), row.method)),
         "readings": readings,
     }
 
@@ -125,6 +125,11 @@ def _data(settings: PaperSettings, samples: Samples) -> dict[str, Any]:
         "tests": {name: len(pairs) for name, pairs in samples.tests.items()},
         "seed": settings.seed,
     }
+
+
+def _file_names(row: RowSettings) -> dict[str, str | None]:
+    """A record names files, not where a copy lay."""
+    return {"labels": None if row.labels is None else Path(row.labels).name, "rubric": Path(row.rubric).name}
 
 
 def _memory(peak: Peak) -> dict[str, Any]:

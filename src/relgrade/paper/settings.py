@@ -80,7 +80,7 @@ class RowSettings:
     labels: str | None = None  # file of pairs whose labels replace those of the training pairs, soft ones too
     url: str = ""  # judge: base URL of an OpenAI-compatible server
     model: str = ""  # judge: its name there
-    rubric: str = "pass-fail"  # judge: what it is told; the default is the paper's prompt
+    rubric: str = "pass-fail"  # judge: name or .toml file of what it is told; the default is the paper's prompt
 
     def __post_init__(self) -> None:
         _require(
@@ -176,13 +176,22 @@ class PaperSettings:
 
         Args:
             path: the file.
-            data_folder: where relative paths of pairs start; None: the folder of the file.
+            data_folder: where relative paths of pairs start; None: the folder of the file, where those of rubrics do.
 
         Raises:
             InvalidSettings: not TOML, an unknown key, a wrong type or a value out of range; names the file.
         """
         read: Self = read_settings(cls, path)
         folder = Path(path).parent if data_folder is None else Path(data_folder)
-        rows = tuple(row if row.labels is None else replace(row, labels=str(folder / row.labels)) for row in read.rows)
+        rows = tuple(_placed(row, data_folder=folder, table_folder=Path(path).parent) for row in read.rows)
         tests = tuple(replace(test, path=str(folder / test.path)) for test in read.tests)
         return replace(read, train=str(folder / read.train), tests=tests, rows=rows)
+
+
+def _placed(row: RowSettings, *, data_folder: Path, table_folder: Path) -> RowSettings:
+    """A row whose files can be opened from anywhere."""
+    if row.labels is not None:
+        row = replace(row, labels=str(data_folder / row.labels))
+    if row.rubric.endswith(".toml"):
+        row = replace(row, rubric=str(table_folder / row.rubric))
+    return row

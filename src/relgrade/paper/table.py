@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from relgrade.errors import InvalidInput, OutputError
 from relgrade.formats.locking import lock_exclusively
+from relgrade.label.rubric import read_rubric
 from relgrade.paper.bases import base_fingerprint
 from relgrade.paper.row import FORMAT, Place, run_row
 from relgrade.paper.samples import read_samples
@@ -87,9 +89,9 @@ def _run(
         local = replace(settings, student=replace(settings.student, base=str(base_folder)))
     paths = [results / f"{settings.name}.{row.name}.json" for row in rows]
     hashes = {path: file_sha256(Path(path)) for path in _data_files(settings, rows) if Path(path).is_file()}
+    keys = [row_key(row, settings, hashes) for row in rows]  # all of them first: a bad rubric is told before hours
     samples, of_base = None, base_fingerprint(local.student.base)
-    for row, path in zip(rows, paths, strict=True):
-        key = row_key(row, settings, hashes)
+    for row, path, key in zip(rows, paths, keys, strict=True):
         # A judge does not read the base: another one must not cost its replies again.
         base, weights = (row.model, None) if row.method == "judge" else (settings.student.base, of_base)
         if _is_done(path, key, weights):
@@ -112,19 +114,31 @@ def _run(
 
 
 def row_key(row: RowSettings, settings: PaperSettings, hashes: Mapping[str, str]) -> str:
-    """sha256 of all that decides a row: its settings, the table's without the other rows, the bytes of the data."""
+    """sha256 of all that decides a row: its settings, the table's without the other rows, the bytes of the data.
+
+    Raises:
+        InvalidSettings: a judge whose rubric cannot be read.
+    """
     table = {name: value for name, value in asdict(settings).items() if name not in ("rows", "name", "train", "tests")}
     del table["training"]["sharded"]  # where the weights lie decides nothing
     files = [[test.name, hashes.get(test.path), test.split, test.base_rate] for test in settings.tests]
     content = {
         "format": FORMAT,
-        "row": {name: value for name, value in asdict(row).items() if name != "labels"},
+        "row": {**{name: value for name, value in asdict(row).items() if name != "labels"}, **_method_key(row)},
         "labels": None if row.labels is None else hashes.get(row.labels),
         "table": table,
         "train": [hashes.get(settings.train)],
         "tests": files,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def _method_key(row: RowSettings) -> dict[str, Any]:
+    """What decides rows of one method alone."""
+    if row.method == "judge":
+        rubric = read_rubric(row.rubric)
+        return {"rubric": rubric.hash, "sampling": asdict(rubric.sampling)}
+    return {"ends": True} if row.method == "A" else {}  # before, A was not taught to stop after its word
 
 
 def _data_files(settings: PaperSettings, rows: Sequence[RowSettings]) -> list[str]:

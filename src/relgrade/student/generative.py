@@ -58,7 +58,7 @@ class GenerativeStudent(CrossEncoderStudent):
             TrainingError: the base cannot be loaded, or is no language model: weights are missing, or it does not
                 read from left to right, or makes the next token of more than its last state and output embeddings.
             InvalidSettings: another template than `pass-fail`, more tokens than the base reads with a reply after
-                them, or two words that begin with the same token.
+                them, two words that begin with the same token, or no token that ends a text.
         """
         if settings.template != "pass-fail":
             raise InvalidSettings(
@@ -109,9 +109,20 @@ class GenerativeStudent(CrossEncoderStudent):
         ids = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
         if ids[0][0] == ids[1][0]:
             raise InvalidSettings(f"this tokenizer begins {' and '.join(ANSWERS)} with one token; choose another base")
-        stops = self._stops()
-        end = tokenizer.eos_token_id if tokenizer.eos_token_id in stops else min(stops)
+        end = self._end_of_reply(tokenizer)
         self._answers = ((*ids[0], end), (*ids[1], end))
+
+    def _end_of_reply(self, tokenizer: Any) -> int:
+        """The token to stop with: the tokenizer's where the base stops at it, else the first that it stops at."""
+        ends = self._ends()
+        if tokenizer.eos_token_id in ends or not ends:
+            ends = [tokenizer.eos_token_id]
+        if ends[0] is None:
+            raise InvalidSettings(
+                f"base model {self.settings.base!r} has no end of a text: eos_token_id is set neither in its "
+                "configuration nor in its tokenizer; set it, or choose another base"
+            )
+        return int(ends[0])
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Log-odds of PASS against FAIL as the next token, shape (n_pairs,), float32."""
@@ -132,10 +143,11 @@ class GenerativeStudent(CrossEncoderStudent):
     def _append_words(self, inputs: dict[str, Tensor], last: Tensor) -> Tensor:
         """Put one of the two words after each prompt in `inputs`; the tokens to say from its first one on.
 
-        Which word follows from the length of the prompt, so that it does not depend on the batch. Shape (n_pairs,
-        tokens of the longest word and the end), less the first.
+        Which word follows from the prompt alone, by its tokens' sum: not from the batch, nor from a length that all
+        prompts have which are cut. Shape (n_pairs, tokens of the longest word and the end, less the first).
         """
-        chosen = [self._answers[int(i) % len(ANSWERS)] for i in last]
+        sums = (inputs["input_ids"] * inputs["attention_mask"]).sum(dim=1)
+        chosen = [self._answers[i % len(ANSWERS)] for i in sums.tolist()]
         n_more = max(map(len, self._answers)) - 1
         for name, padding in (("input_ids", self._pad_id), ("attention_mask", 0)):
             inputs[name] = functional.pad(inputs[name], (0, n_more), value=padding)
@@ -153,7 +165,8 @@ class GenerativeStudent(CrossEncoderStudent):
 
     def auxiliary_loss(self) -> Tensor | None:
         """What needs no label: -log p(either word comes first), -log p(the rest and the end after a word); means."""
-        return self._unlabelled
+        taken, self._unlabelled = self._unlabelled, None  # a graph is not copied, nor kept
+        return taken
 
     @torch.no_grad()
     def reply(self, pair: Pair) -> WrittenReply:
@@ -207,9 +220,12 @@ class GenerativeStudent(CrossEncoderStudent):
         cap = getattr(self.backbone.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def _stops(self) -> set[int]:
+    def _ends(self) -> list[int]:
         ends = self.backbone.config.get_text_config().eos_token_id
-        return {*(ends if isinstance(ends, list) else [ends]), self._pad_id} - {None}
+        return [end for end in (ends if isinstance(ends, list) else [ends]) if end is not None]
+
+    def _stops(self) -> set[int]:
+        return {*self._ends(), *(tokens[-1] for tokens in self._answers), self._pad_id}
 
 
 def _are_answers(found: Any, n_tokens: int) -> bool:

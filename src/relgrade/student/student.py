@@ -40,7 +40,10 @@ class Student(nn.Module, ABC):
         """Logits, shape (n_pairs,), float32."""
 
     def auxiliary_loss(self) -> Tensor | None:
-        """What the last forward pass in training adds to the loss, a mean over its pairs. Default: nothing."""
+        """What the last forward pass in training adds to the loss, a mean over its pairs, handed out once.
+
+        Default: nothing.
+        """
         return None
 
     @abstractmethod
