@@ -48,6 +48,11 @@ def test_a_table_is_run_once_and_printed(call, tmp_path, tiny_bert_folder):
     printed = call("table", tmp_path / "run" / "results", "--test", "test", "--rule", "argmax")
     assert printed.exit_code == 0
     assert "| tiny | b | argmax |" in printed.stdout
+    assert printed.stdout.endswith("|\n")  # nothing failed
+    path = tmp_path / "run" / "results" / "tiny.b.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "diagnoses": ["nothing learned: why"]}))
+    printed = call("table", path, "--test", "test", "--rule", "argmax")
+    assert printed.stdout.endswith("|\n\n- tiny b: nothing learned: why\n")
     text = (tmp_path / "run" / "results" / "tiny.b.json").read_text()
     assert '"base": "someone/tiny"' in text
     assert str(tiny_bert_folder) not in text  # the record names the model, not where a copy lay

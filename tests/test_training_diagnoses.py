@@ -51,6 +51,15 @@ def test_a_loss_that_ends_at_the_base_rate(losses, options, expected):
         assert expected in found[0]
 
 
+@pytest.mark.parametrize(("rate", "advice"), [(2e-5, "want a higher rate"), (1e-3, "more steps, or a lower rate")])
+def test_advice_for_adapters_depends_on_their_rate(rate, advice):
+    training = TrainingSettings(learning_rate=rate)
+    losses = history(0.7, 0.6, 0.57, 0.56, 0.562)
+    (found,) = diagnose_training(losses, LABELS, student=WHOLE, training=training, has_adapters=True)
+    assert advice in found
+    assert f"training.learning_rate is {rate:g}" in found
+
+
 def test_other_losses_have_no_such_reference():
     contrastive = TrainingSettings(loss="contrastive")
     assert list(diagnose_training(history(9, 9, 9, 9, 9), LABELS, student=WHOLE, training=contrastive)) == []

@@ -105,11 +105,15 @@ def run(
 @click.option("--test", required=True, help="Name of the test set.")
 @click.option("--rule", help="Only readings by this rule, such as argmax; default: all.")
 def table(results: Sequence[Path], test: str, rule: str | None) -> None:
-    """Print rows as a Markdown table.
+    """Print rows as a Markdown table, and below it what failed in a way that is known.
 
     RESULTS are files of rows, or folders of them, as `relgrade paper run` writes them. Intervals are 95 %, from drawing
     whole queries.
     """
-    from relgrade.paper import read_results, render_table
+    from relgrade.paper import read_results, render_diagnoses, render_table
 
-    click.echo(render_table(read_results(results), test=test, rule=rule))
+    rows = read_results(results)
+    click.echo(render_table(rows, test=test, rule=rule))
+    diagnoses = render_diagnoses(rows)
+    if diagnoses:
+        click.echo(f"\n{diagnoses}")

@@ -17,7 +17,7 @@ except ImportError as error:
 del torch, transformers
 
 if TYPE_CHECKING:
-    from relgrade.paper.results import read_results, render_table
+    from relgrade.paper.results import read_results, render_diagnoses, render_table
     from relgrade.paper.settings import PaperSettings, RowSettings
     from relgrade.paper.table import run_rows
 
@@ -25,11 +25,12 @@ _MODULES = {
     "PaperSettings": "settings",
     "RowSettings": "settings",
     "read_results": "results",
+    "render_diagnoses": "results",
     "render_table": "results",
     "run_rows": "table",
 }
 
-__all__ = ["PaperSettings", "RowSettings", "read_results", "render_table", "run_rows"]
+__all__ = ["PaperSettings", "RowSettings", "read_results", "render_diagnoses", "render_table", "run_rows"]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,6 +70,13 @@ def render_table(rows: Sequence[Mapping[str, Any]], *, test: str, rule: str | No
     return "\n".join(["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *lines)])
 
 
+def render_diagnoses(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What was recognised as failed, a line of Markdown each; empty where nothing was."""
+    return "\n".join(
+        f"- {row['table']} {row['row']['name']}: {sentence}" for row in rows for sentence in row.get("diagnoses", ())
+    )
+
+
 def _missing(content: Any) -> str:
     """What of a row's JSON a table would miss, the first of it; empty where nothing is missing."""
     needed = {

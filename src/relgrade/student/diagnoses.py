@@ -17,6 +17,7 @@ LEARNED = 0.98  # of the loss of the base rate alone; a loss above it has found 
 MIN_ROWS = 5  # of the journal, before its end is believed
 END = 3  # the last third of the rows is the end: a row alone may cover a hundred pairs
 DOUBT = 2.0  # standard errors by which the end may seem better than it is, where only the share in all pairs is known
+ADAPTER_RATE = 2e-4  # below it adapters are known to learn little
 N_PROBES = 16
 MAX_DIFFERENCE = 0.05  # of a logit between a batch and the pair alone; bf16 moves it by less
 
@@ -101,8 +102,10 @@ def _base_rate_loss(rate: float, positive_weight: float) -> float:
 
 def _remedy(student: StudentSettings, training: TrainingSettings, has_adapters: bool) -> str:
     rate = f"training.learning_rate is {training.learning_rate:g}"
-    if has_adapters:
+    if has_adapters and training.learning_rate < ADAPTER_RATE:
         return f"Adapters want a higher rate than full training, about 2e-4, and alpha at least the rank; {rate}."
+    if has_adapters:
+        return f"Give the adapters more steps, or a lower rate, and alpha at least the rank; {rate}."
     if not student.train_encoder and student.architecture == "cross-encoder":
         return (
             "The backbone is frozen and its pooled state may not say what the head needs: set student.train_encoder, "
