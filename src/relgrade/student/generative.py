@@ -129,13 +129,15 @@ class GenerativeStudent(CrossEncoderStudent):
         last = inputs["attention_mask"].sum(dim=1) - 1
         rest = self._append_words(inputs, last) if self.training else None  # to what comes later states are blind
         states = self.backbone.base_model(**inputs).last_hidden_state  # (n_pairs, n_tokens, n_hidden)
-        pairs = torch.arange(len(last), device=last.device)
-        logits = self._next_logits(states[pairs, last])
-        chosen = logits[:, self._first_tokens()]  # (n_pairs, 2)
+        n_more = 0 if rest is None else rest.shape[1]
+        places = last[:, None] + torch.arange(1 + n_more, device=last.device)
+        pairs = torch.arange(len(last), device=last.device)[:, None]
+        # All places at once: each product would have a gradient of the size of the whole vocabulary.
+        logits = self._next_logits(states[pairs, places])  # (n_pairs, 1 + n_more, n_vocabulary)
+        chosen = logits[:, 0, self._first_tokens()]  # (n_pairs, 2)
         if rest is not None:
-            mass = (logits.logsumexp(dim=1) - chosen.logsumexp(dim=1)).mean()
-            at = last[:, None] + 1 + torch.arange(rest.shape[1], device=last.device)
-            after = self._next_logits(states[pairs[:, None], at]).flatten(0, 1)
+            mass = (logits[:, 0].logsumexp(dim=1) - chosen.logsumexp(dim=1)).mean()
+            after = logits[:, 1:].flatten(0, 1)
             ending = functional.cross_entropy(after, rest.flatten(), ignore_index=_NO_TOKEN, reduction="sum")
             self._unlabelled = mass + ending / len(last)
         return chosen[:, 0] - chosen[:, 1]
