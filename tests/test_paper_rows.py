@@ -157,7 +157,7 @@ def test_a_row_that_learned_nothing_says_so(table, tmp_path, name, remedy):
         timid, output=tmp_path, results=tmp_path, only=[name], on_row=lambda name, state: told.append((name, state))
     )
     (sentence,) = json.loads(path.read_text())["diagnoses"]
-    assert sentence.startswith("nothing learned: the loss ends at")
+    assert sentence.startswith("little or nothing learned: the loss ends at")
     assert remedy in sentence
     assert told == [(name, "running"), (name, "done"), (name, sentence)]
 

@@ -47,7 +47,7 @@ def test_a_loss_that_ends_at_the_base_rate(losses, options, expected):
         assert found == []
     else:
         assert len(found) == 1
-        assert found[0].startswith("nothing learned: the loss ends at")
+        assert found[0].startswith("little or nothing learned: the loss ends at")
         assert expected in found[0]
 
 

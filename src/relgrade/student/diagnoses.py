@@ -61,7 +61,7 @@ def diagnose_training(
     end = statistics.fmean(losses)
     if reference > 0 and end + doubt >= LEARNED * reference:
         yield (
-            f"nothing learned: the loss ends at {end:.3f}, and answering every pair with the base rate has "
+            f"little or nothing learned: the loss ends at {end:.3f}, and answering every pair with the base rate has "
             f"{reference:.3f}. {_remedy(student, training, has_adapters)}"
         )
 
