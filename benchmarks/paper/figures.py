@@ -50,24 +50,40 @@ def draw_rows(rows: Sequence[Row], test: str) -> Figure:
     return figure
 
 
-HEADS_ALIKE = tuple(f"b-{name}" for name in ("1to1", "1to2", "1to4", "focal", "weighted"))
+COLOURS = {"B": LIGHT, "lora": "#c8811a", "A": "#7a3b8f", "C": INK}
+NAMES = {"B": "B: head alone", "lora": "adapters", "A": "A: words", "C": "C: everything"}
+MARKERS = "os^v"
 
 
 def draw_cost(rows: Sequence[Row], test: str) -> Figure:
-    """Average precision over the seconds that training took one core."""
-    figure, axes = _axes((4.6, 3.0))
-    for row in rows:
-        reading, seconds = reading_of(row, test, ARGMAX), row["cost"].get("cpu_seconds_training")
-        if reading is not None and seconds:
-            axes.plot(seconds, reading["average_precision"]["value"], "o", color=INK, markersize=3)
-            is_one_of_many = row["row"]["name"] in HEADS_ALIKE  # within a line's width of `b`
+    """Average precision over the seconds that training took one core; the best of their price are named."""
+    figure, axes = _axes((5.2, 3.4))
+    points = sorted(
+        (seconds, -reading["average_precision"]["value"], name_of(row), row)
+        for row in rows
+        if (reading := reading_of(row, test, ARGMAX)) and (seconds := row["cost"].get("cpu_seconds_training"))
+    )
+    tables = sorted({row["table"] for *_, row in points})
+    best = 0.0
+    for seconds, negative, name, row in points:
+        style = {"color": COLOURS[row["row"]["method"]], "marker": MARKERS[tables.index(row["table"])]}
+        axes.plot(seconds, -negative, linestyle="", markersize=4, **style)
+        if -negative > best + 0.03:  # closer ones would be written over each other
+            best = -negative
+            is_left = seconds < 100
             axes.annotate(
-                "" if is_one_of_many else name_of(row),
-                (seconds, reading["average_precision"]["value"]),
+                name,
+                (seconds, best),
                 textcoords="offset points",
-                xytext=(3, 2),
+                xytext=(4 if is_left else -4, 4),
                 fontsize=6,
+                horizontalalignment="left" if is_left else "right",
             )
+    for method, colour in COLOURS.items():
+        axes.plot([], [], "o", color=colour, markersize=4, label=NAMES[method])
+    for table, marker in zip(tables, MARKERS, strict=False):
+        axes.plot([], [], linestyle="", marker=marker, color="white", markeredgecolor=INK, markersize=4, label=table)
+    axes.legend(frameon=False, loc="upper left")
     axes.set_xscale("log")
     axes.set_xlabel("seconds of one core to train (head alone: features not counted)")
     axes.set_ylabel(f"average precision, {test}")
@@ -97,6 +113,7 @@ def draw_noise(answer: Mapping[str, Any]) -> Figure:
 
 def _axes(size: tuple[float, float]) -> tuple[Figure, Any]:
     figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15)  # of inches: a viewer's letters may be wider
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
