@@ -154,9 +154,9 @@ class GenerativeStudent(CrossEncoderStudent):
         for name, padding in (("input_ids", self._pad_id), ("attention_mask", 0)):
             inputs[name] = functional.pad(inputs[name], (0, n_more), value=padding)
         rest = torch.full((len(chosen), n_more), _NO_TOKEN, device=last.device)
-        for i, tokens in enumerate(chosen):
+        for i, (start, tokens) in enumerate(zip(last.tolist(), chosen, strict=True)):
             said = torch.tensor(tokens, device=last.device)
-            place = slice(int(last[i]) + 1, int(last[i]) + len(tokens))
+            place = slice(start + 1, start + len(tokens))
             inputs["input_ids"][i, place] = said[:-1]
             inputs["attention_mask"][i, place] = 1
             rest[i, : len(tokens) - 1] = said[1:]
