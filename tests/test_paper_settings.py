@@ -1,10 +1,13 @@
 """Tables of the paper: every one that ships can be read, and what cannot be run is refused at once."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from relgrade.errors import InvalidSettings
+from relgrade.label.rubric import read_rubric
 from relgrade.paper.job import row_training
 from relgrade.paper.settings import PaperSettings, RowSettings
 
@@ -32,6 +35,18 @@ def test_a_table_that_ships(path, tmp_path):
     for row in table.rows:
         row_training(row, table.training)  # refuses what does not go together
         assert row.method not in ("A", "stock") or table.student.template == "pass-fail"
+
+
+@pytest.mark.parametrize("name", ["gemma-3-270m-paper.toml", "llama-3.2-1b-paper.toml"])
+def test_the_judge_that_a_table_offers_can_be_asked(name, tmp_path):
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    active = re.sub(r"(?m)^# (\[\[rows\]\]|[a-z_]+ = )", r"\1", text)  # what is commented out, but for its prose
+    (tmp_path / name).write_text(active, encoding="utf-8")
+    shutil.copytree(FOLDER / "rubrics", tmp_path / "rubrics")
+    (judge,) = (row for row in PaperSettings.read(tmp_path / name).rows if row.method == "judge")
+    rubric = read_rubric(judge.rubric)
+    assert rubric.words == ("PASS", "FAIL")  # what the paper's readings count
+    assert rubric.methods == ("text",)
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path.name.startswith("llama")], ids=lambda path: path.name)
