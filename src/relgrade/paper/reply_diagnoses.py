@@ -6,8 +6,6 @@ from relgrade.paper.readings import Reply
 from relgrade.paper.settings import Method
 
 MAX_UNPARSED = 0.5  # of the replies; above it a measure that takes them as FAIL says what was asked, not what was known
-
-
 _REMEDIES: Mapping[Method, str] = {
     "judge": "give another rubric, or take a model that was taught to follow instructions",
     "stock": "read its next-token probability, or take a base that was taught to follow instructions",
