@@ -8,6 +8,7 @@ No model is loaded and no data read; the same results give the same bytes.
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ def draw_cost(rows: Sequence[Row], test: str) -> Figure:
         for row in rows
         if (reading := reading_of(row, test, ARGMAX)) and (seconds := row["cost"].get("cpu_seconds_training"))
     )
-    tables = sorted({row["table"] for *_, row in points})
+    markers = dict(zip(sorted({row["table"] for *_, row in points}), cycle(MARKERS), strict=False))
     best = 0.0
     for seconds, negative, name, row in points:
-        style = {"color": COLOURS[row["row"]["method"]], "marker": MARKERS[tables.index(row["table"])]}
+        style = {"color": COLOURS[row["row"]["method"]], "marker": markers[row["table"]]}
         axes.plot(seconds, -negative, linestyle="", markersize=4, **style)
         if -negative > best + 0.03:  # closer ones would be written over each other
             best = -negative
@@ -81,7 +82,7 @@ def draw_cost(rows: Sequence[Row], test: str) -> Figure:
             )
     for method, colour in COLOURS.items():
         axes.plot([], [], "o", color=colour, markersize=4, label=NAMES[method])
-    for table, marker in zip(tables, MARKERS, strict=False):
+    for table, marker in markers.items():
         axes.plot([], [], linestyle="", marker=marker, color="white", markeredgecolor=INK, markersize=4, label=table)
     axes.legend(frameon=False, loc="upper left")
     axes.set_xscale("log")

@@ -29,7 +29,10 @@ def all_tables(folder: Path = FOLDER) -> dict[str, str]:
     rows = load_rows(folder)
     found = dict(reports(rows)) if rows else {}
     questions = {
-        **{"transfer": transfer, "trained transfer": trained_transfer, "noise": noise, "size": size},
+        "transfer": transfer,
+        "trained transfer": trained_transfer,
+        "noise": noise,
+        "size": size,
         "more queries": more_queries,
     }
     for name, render in questions.items():
